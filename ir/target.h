@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GTC_IR_TARGET_H
+#define GTC_IR_TARGET_H
+
+#include "ir/graph.h"
+
+/* What passes and planners may know of a machine.  A plain struct; compile.c fills it. */
+typedef struct Target {
+    int     lanes;         /* f32 lanes of a vector: 4, 8 or 16 */
+    int     vector_regs;   /* 16 or 32 */
+    int     threads;       /* of the team that will run the kernels, >= 1 */
+    int64_t l1_bytes, l2_bytes;
+    /* NULL when a planner other than the last resort takes this fusion body, else why not. */
+    const char *(*refuse)(const struct Target *t, const Graph *body);
+} Target;
+
+#endif
