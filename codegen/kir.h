@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GTC_CODEGEN_KIR_H
+#define GTC_CODEGEN_KIR_H
+
+#include "codegen/index.h"
+#include "ir/base/status.h"
+#include "ir/graph.h"
+
+/* KIR, the kernel IR: a small structured program that an emitter only has to spell.
+ *
+ * Loops count from 0 by 1 to a constant, so divisibility is visible in the indices.  Values are in
+ * SSA, scalar or vector; accumulators are the only mutable names.  Loads and stores carry one index
+ * a dimension; the emitter flattens.  kir_verify proves what a wrong plan would break. */
+
+typedef uint32_t Val; /* 0: none */
+typedef uint16_t BufId;
+
+/* What a register holds.  f16, bf16 and u8 in memory become F32, F32 and I32 in registers; bool in
+ * memory (one byte) becomes a mask.  I64 is scalar only. */
+typedef enum RegType { REG_F32, REG_I32, REG_I64, REG_BOOL } RegType;
+typedef struct ValInfo { RegType reg; bool vec; } ValInfo; /* vec: kernel.lanes lanes */
+
+typedef enum BufClass {
+    BUF_IN,      /* argument, read only */
+    BUF_OUT,     /* argument */
+    BUF_SHARED,  /* workspace of the launch, at byte `offset` */
+    BUF_PRIVATE  /* workspace of the thread, at byte `offset` */
+} BufClass;
+typedef struct KBuf {
+    const char *name; /* C identifier, unique in the kernel */
+    DType    dt;
+    BufClass cls;
+    uint32_t arg;     /* IN, OUT: which */
+    int64_t  offset;
+    int8_t   rank;
+    int64_t  shape[MAX_RANK], stride[MAX_RANK]; /* elements; the last stride is 1 */
+    bool     aliased; /* shares memory with another buffer of the kernel: no `restrict` */
+} KBuf;
+
+typedef enum Bind { BIND_SERIAL, BIND_UNROLL, BIND_TEAM } Bind;
+
+typedef enum KOp {
+    K_LOOP,    /* var = 0 .. count-1 over body; TEAM: split over the threads in contiguous shares */
+    K_WHEN,    /* body if all guards hold */
+    K_BARRIER, /* all threads; only at top level of the kernel */
+    K_NOTE,    /* a comment */
+    K_CONST,   /* dst = value (scalar) */
+    K_INDEX,   /* dst (I32, or I64 when wide) = ix, a vector: ix + lane */
+    K_LOAD,    /* dst = buf[ix..]; vector: `lanes` consecutive elements of the last dimension, other
+                  lanes = pad.  Under guards that fail: pad in every lane. */
+    K_STORE,   /* buf[ix..] = arg[0]; vector: its first `lanes` lanes */
+    K_EW,      /* dst = elementwise op `ew` of arg[0..nargs); cast: to dst's type */
+    K_RAND,    /* dst = rand(seed, stream, step, iter, index): arg[0..4] scalars, arg[4] the I64
+                  element index; vector: lane l uses index + l */
+    K_SPLAT,   /* dst (vector) = arg[0] (scalar) in every lane */
+    K_LANES,   /* dst (vector) = args[0..lanes) scalars, other lanes = pad */
+    K_LANE,    /* dst (scalar) = lane `lanes` of arg[0] */
+    K_TAIL,    /* dst = arg[0] in the first `lanes` lanes, pad in the others */
+    K_ACC,     /* declares accumulator dst with first value arg[0] */
+    K_SET,     /* accumulator dst = arg[0] */
+    K_REDUCE   /* dst (scalar) = all lanes of arg[0] by ew (OP_add OP_max OP_min), pairwise tree */
+} KOp;
+
+typedef struct KNode {
+    uint8_t       op;
+    uint8_t       bind, unroll; /* LOOP */
+    uint8_t       lanes;        /* LOAD STORE LANES LANE TAIL: active lanes (scalar access: 1) */
+    uint8_t       nargs, nguard;
+    uint16_t      ew;           /* EW, REDUCE: an Op */
+    Var           var;          /* LOOP; its count is the pool's */
+    BufId         buf;
+    Val           dst, arg[5];
+    Val          *args;         /* LANES */
+    Ix           *ix;           /* LOAD STORE: buf's rank; INDEX: one */
+    Guard        *guard;        /* WHEN LOAD */
+    double        value;        /* CONST; the pad of LOAD, LANES, TAIL */
+    const char   *text;         /* NOTE */
+    struct KNode *body, *next;
+} KNode;
+
+typedef struct Kir {
+    Arena   *arena;
+    IxPool  *pool;
+    int      lanes;    /* of vectors */
+    KBuf    *buf;      /* buf[0 .. nbuf) */
+    uint32_t nbuf, buf_cap;
+    ValInfo *val;      /* val[1 .. nval) */
+    uint32_t nval, val_cap;
+    KNode   *body;
+    int64_t  shared_bytes, private_bytes;
+} Kir;
+
+Kir  *kir_new(Arena *arena, IxPool *pool, int lanes);
+BufId kir_buf(Kir *k, const KBuf *b);
+Val   kir_val(Kir *k, RegType reg, bool vec);
+
+void kir_print(const Kir *k, Strbuf *out);
+
+/* Proves: every access in bounds, dimension by dimension, from the ranges of loops and enclosing
+ * guards; stores inside a TEAM loop to IN/OUT/SHARED buffers of different iterations disjoint;
+ * stores outside any TEAM loop only to PRIVATE ones; no thread reads, without a barrier between,
+ * what another iteration of a TEAM loop wrote; every value defined before use, types right;
+ * accumulators set only in scope.  Fails with ST_INTERNAL, naming the buffer and the index. */
+Status kir_verify(Ctx *cx, const Kir *k);
+
+/* Spells k as the C function `name` (emit_c.c); header_comment stands above it. */
+void emit_c(const Kir *k, const char *name, const char *header_comment, Strbuf *out);
+
+#endif
