@@ -113,6 +113,9 @@ Status model_build(Ctx *cx, const Model *m, const DataShape *d, BuildKind kind, 
  * initialisers from the model's seed; f32 packed, i32 counters. */
 Status model_init_tensor(Ctx *cx, const Model *m, const DataShape *d, const char *name, const Type *t, void *data);
 
+/* The learning rate of step `step` (from 0) of `total` (0: not known): the `lr` input. */
+double model_learning_rate(const Model *m, int64_t step, int64_t total);
+
 /* For the layer table: name, type, output shape without the batch, parameter count. */
 typedef struct LayerInfo { const char *name, *type; Shape out; int64_t params; } LayerInfo;
 Status model_layers(Ctx *cx, const Model *m, const DataShape *d, Arena *arena, LayerInfo **out, int *n);

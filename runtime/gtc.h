@@ -2,6 +2,7 @@
 #ifndef GTC_RUNTIME_GTC_H
 #define GTC_RUNTIME_GTC_H
 
+#include "ir/base/strbuf.h"
 #include "ir/graph.h"
 
 /* The public API: a Graph becomes a Program; Programs share the tensors of a Store. */
@@ -20,6 +21,8 @@ typedef struct GtcOptions {
     bool        no_cache;    /* neither read nor write the cache */
     void (*dump)(void *arg, const char *stage, const char *text); /* may be NULL */
     void       *dump_arg;
+    void (*pass_done)(void *arg, const char *pass, uint32_t changed, uint32_t nodes, double ms); /* may be NULL */
+    void       *pass_done_arg;
 } GtcOptions;
 
 /* Devices.  spec: "auto", "cpu"; threads 0: one a core.  ST_ENV when there is no such device. */
@@ -83,5 +86,25 @@ const char    *gtc_program_fused_text(const GtcProgram *p);    /* the graph afte
 
 /* Milliseconds of each kernel, summed over `runs` runs (thread 0's clock).  ms has info.kernels entries. */
 Status gtc_program_profile(Ctx *cx, GtcProgram *p, int runs, double *ms);
+
+/* IR text in, IR text out: parses text (file is for messages), runs the passes that opt asks for
+ * (all of the mode's when it names none) and prints the graph.  opt.c or compile.c. */
+Status gtc_opt(Ctx *cx, const char *file, const char *text, const GtcOptions *opt, Strbuf *out);
+Status gtc_pass_list(Strbuf *out); /* one line a pass: name, level, help */
+
+/* The kernel cache's folder and what is in it. */
+typedef struct GtcCacheInfo {
+    char    dir[512];
+    int64_t entries, bytes;
+} GtcCacheInfo;
+Status gtc_cache_info(Ctx *cx, GtcCacheInfo *out);
+Status gtc_cache_clear(Ctx *cx, GtcCacheInfo *out); /* out: what was removed */
+
+/* The C compilers that kernels may be built with, in the order they are tried; returns how many
+ * were found (at most max), each as its path and the first line it says of itself. */
+typedef struct GtcCompiler {
+    char path[256], version[128];
+} GtcCompiler;
+int gtc_compilers(Ctx *cx, GtcCompiler *out, int max);
 
 #endif
