@@ -27,5 +27,7 @@ void *arena_grow_array(Arena *a, void *base, size_t size, unsigned n, unsigned *
 
 /* What happens when malloc returns NULL.  The default prints one line and exits 4. */
 void arena_on_out_of_memory(void (*handler)(size_t bytes));
+/* Calls it: for the few that get memory elsewhere (strbuf). */
+_Noreturn void arena_out_of_memory(size_t bytes);
 
 #endif

@@ -19,7 +19,8 @@ double   rng_unit(Rng *r);               /* [0, 1), 53 bits */
 double   rng_normal(Rng *r);
 
 /* The value of the IR op `rand` at one element: f32 in [0, 1), a multiple of 2^-24.
- * key = (seed, stream), counter = (index / 4, step, iter), word index % 4. */
+ * key = (seed, stream), counter = (low word of index / 4, step, iter, its high word), word
+ * index % 4 of the result, without its lowest 8 bits. */
 float rng_rand_op(uint32_t seed, uint32_t stream, uint32_t step, uint32_t iter, uint64_t index);
 
 #endif
