@@ -2,6 +2,9 @@
 #ifndef GTC_CODEGEN_INDEX_H
 #define GTC_CODEGEN_INDEX_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "ir/base/arena.h"
 #include "ir/base/strbuf.h"
 
