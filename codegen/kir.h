@@ -94,6 +94,9 @@ Kir  *kir_new(Arena *arena, IxPool *pool, int lanes);
 BufId kir_buf(Kir *k, const KBuf *b);
 Val   kir_val(Kir *k, RegType reg, bool vec);
 
+/* acc[v]: value v is an accumulator, declared by K_ACC.  From k->arena. */
+bool *kir_accumulators(const Kir *k);
+
 void kir_print(const Kir *k, Strbuf *out);
 
 /* Proves: every access in bounds, dimension by dimension, from the ranges of loops and enclosing
