@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* data_wav: RIFF WAVE with 16-bit PCM; one row a sample, one column a channel ("stem", or "stem.0"
+ * and so on), in [-1, 1).  Chunks are walked: headers of 44 bytes are a habit, no rule. */
+#include "train/data_format.h"
+
+#include <string.h>
+
+typedef struct Wav {
+    const char *path;
+    const unsigned char *data;
+    int64_t rows;
+    uint32_t rate;
+    int channels;
+} Wav;
+
+static uint32_t u32_at(const unsigned char *p)
+{
+    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static int u16_at(const unsigned char *p)
+{
+    return p[0] | p[1] << 8;
+}
+
+static Status format_read(Ctx *cx, const unsigned char *p, uint32_t n, Wav *w)
+{
+    if (n < 16)
+        return FAIL(cx, DATA, "%s: the \"fmt \" chunk is too short", w->path);
+    int tag = u16_at(p);
+    if (tag == 0xFFFE && n >= 26)
+        tag = u16_at(p + 24);
+    w->channels = u16_at(p + 2);
+    w->rate = u32_at(p + 4);
+    if (tag != 1 || u16_at(p + 14) != 16)
+        return FAIL(cx, DATA, "%s: wants 16-bit PCM, got format %d with %d bits", w->path, tag,
+                    u16_at(p + 14));
+    if (w->channels < 1 || w->channels > 64 || w->rate == 0)
+        return FAIL(cx, DATA, "%s: %d channels at %u Hz are not understood", w->path, w->channels,
+                    w->rate);
+    return ST_OK;
+}
+
+static Status file_read(Ctx *cx, const unsigned char *d, size_t n, Wav *w)
+{
+    if (n < 12 || memcmp(d, "RIFF", 4) || memcmp(d + 8, "WAVE", 4))
+        return FAIL(cx, DATA, "%s: this is no WAV file", w->path);
+    for (size_t i = 12; n - i >= 8;) {
+        const uint32_t size = u32_at(d + i + 4);
+        const size_t left = n - i - 8;
+        if (!memcmp(d + i, "fmt ", 4)) {
+            if (size > left)
+                break;
+            TRY(format_read(cx, d + i + 8, size, w));
+        } else if (!memcmp(d + i, "data", 4)) {
+            if (w->channels == 0)
+                return FAIL(cx, DATA, "%s: the data come before their format", w->path);
+            if (size > left)
+                return FAIL(cx, DATA, "%s: wants %u bytes of samples, got %zu", w->path, size,
+                            left);
+            w->data = d + i + 8;
+            w->rows = size / (2 * (uint32_t)w->channels);
+            return ST_OK;
+        }
+        if (size >= left)
+            break;
+        i += 8 + (size_t)size + (size & 1);
+        if (i > n)
+            break;
+    }
+    return FAIL(cx, DATA, "%s: the WAV file has no samples", w->path);
+}
+
+Status wav_read(Ctx *cx, const Request *rq, Source *src)
+{
+    const int n = rq->files->n;
+    Wav *w = arena_array(src->arena, Wav, n);
+    for (int f = 0; f < n; f++) {
+        unsigned char *d;
+        size_t len;
+        TRY(source_file(cx, src, rq, rq->files->at[f], &w[f].path, &d, &len));
+        TRY(file_read(cx, d, len, &w[f]));
+        if (w[f].rate != w[0].rate || w[f].rows != w[0].rows)
+            return FAIL(
+                cx, DATA, "%s: wants %lld samples at %u Hz as the first file, got %lld at %u",
+                w[f].path, (long long)w[0].rows, w[0].rate, (long long)w[f].rows, w[f].rate);
+        src->ncol += w[f].channels;
+    }
+    src->rows = w[0].rows;
+    src->col = arena_array(src->arena, Column, src->ncol);
+    Column *c = src->col;
+    for (int f = 0; f < n; f++)
+        for (int k = 0; k < w[f].channels; k++, c++) {
+            void *p;
+            TRY(source_alloc(cx, src, src->rows, sizeof(double), &p));
+            const char *stem = source_stem(src, w[f].path);
+            *c = (Column){ .name = stem, .file = w[f].path, .value = p };
+            if (w[f].channels > 1)
+                c->name = arena_printf(src->arena, "%s.%d", stem, k);
+            for (int64_t r = 0; r < src->rows; r++)
+                c->value[r] = (int16_t)u16_at(w[f].data + 2 * (r * w[f].channels + k)) / 32768.0;
+        }
+    log_say(cx, LOG_INFO, "data: %lld samples at %u Hz", (long long)src->rows, w[0].rate);
+    return ST_OK;
+}
