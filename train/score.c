@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Scoring.  A batch comes from the loader in chronological order, runs, and its valid rows are
+ * turned back into physical units, summed and written.  A class is the largest of its row's
+ * values; a single value stands for the second of two classes. */
+#include "train/score.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ir/base/os.h"
+#include "train/loader.h"
+
+typedef struct Pass {
+    Ctx *cx;
+    Session *s;
+    const Data *d;
+    const DataShape *shape;
+    BuildKind kind;
+    Split split;
+    int ntarget, width; /* values of a row's target, of its prediction */
+    double threshold;   /* a single value above it means class 1 */
+    GtcTensor prediction;
+    void *y;         /* where targets are fetched to: the program's input, or own memory */
+    MetricsSum *sum; /* NULL: no scores */
+    Strbuf *csv;     /* NULL: no lines */
+} Pass;
+
+static void csv_text(Strbuf *out, const char *s)
+{
+    if (!strpbrk(s, ",\"\r\n")) {
+        strbuf_add(out, s);
+        return;
+    }
+    strbuf_putc(out, '"');
+    for (; *s; s++) {
+        if (*s == '"')
+            strbuf_putc(out, '"');
+        strbuf_putc(out, *s);
+    }
+    strbuf_putc(out, '"');
+}
+
+static void csv_number(Strbuf *out, double v)
+{
+    if (!isnan(v)) /* an empty cell is what is missing */
+        strbuf_printf(out, "%.9g", v);
+}
+
+static void csv_header(const Pass *p)
+{
+    const char *time = p->s->model->data.time;
+    csv_text(p->csv, time ? time : "row");
+    for (int k = 0; k < p->ntarget; k++) {
+        char both[512];
+        const char *name = data_target_name(p->d, k);
+        strbuf_putc(p->csv, ',');
+        csv_text(p->csv, name);
+        snprintf(both, sizeof both, "%s_pred", name);
+        strbuf_putc(p->csv, ',');
+        csv_text(p->csv, both);
+    }
+    strbuf_putc(p->csv, '\n');
+}
+
+static int class_of(const Pass *p, const float *row)
+{
+    if (p->width == 1)
+        return (double)row[0] > p->threshold;
+    int best = 0;
+    for (int k = 1; k < p->width; k++)
+        if (row[k] > row[best])
+            best = k;
+    return best;
+}
+
+static void csv_class(const Pass *p, int k)
+{
+    const StrList *names = &data_fit(p->d)->classes;
+    strbuf_putc(p->csv, ',');
+    if (k >= 0 && k < names->n)
+        csv_text(p->csv, names->at[k]);
+    else
+        strbuf_printf(p->csv, "%d", k);
+}
+
+static void row_class(const Pass *p, int i)
+{
+    const float *row = (const float *)p->prediction.data + (int64_t)i * p->width;
+    const int truth = ((const int32_t *)p->y)[i], guess = class_of(p, row);
+    if (p->sum)
+        metrics_add_class(p->sum, truth, guess);
+    if (p->csv) {
+        csv_class(p, truth);
+        csv_class(p, guess);
+    }
+}
+
+static void row_values(const Pass *p, int i, int64_t index)
+{
+    const float *row = (const float *)p->prediction.data + (int64_t)i * p->width;
+    const float *y = (const float *)p->y + (int64_t)i * p->ntarget;
+    for (int k = 0; k < p->ntarget; k++) {
+        const double truth = data_unscale(p->d, k, (double)y[k]);
+        const double guess = data_unscale(p->d, k, (double)row[k]);
+        if (p->sum && !isnan(truth))
+            metrics_add_value(
+                p->sum, k, truth, guess,
+                data_has_persistence(p->d) ? data_persistence(p->d, p->split, index, k) : NAN);
+        if (p->csv) {
+            strbuf_putc(p->csv, ',');
+            csv_number(p->csv, truth);
+            strbuf_putc(p->csv, ',');
+            csv_number(p->csv, guess);
+        }
+    }
+}
+
+static void score_rows(const Pass *p, const int64_t *index, int rows)
+{
+    char label[256];
+    for (int i = 0; i < rows; i++) {
+        if (p->csv)
+            csv_text(p->csv, data_row_label(p->d, p->split, index[i], label, sizeof label));
+        if (p->shape->classification)
+            row_class(p, i);
+        else
+            row_values(p, i, index[i]);
+        if (p->csv)
+            strbuf_putc(p->csv, '\n');
+    }
+}
+
+static Status score_batches(Pass *p, Loader *l, ScoreStop stop, int64_t *total)
+{
+    Ctx *cx = p->cx;
+    void *const *x;
+    int rows;
+    GtcTensor loss;
+    int32_t *valid = session_input(p->s, p->kind, "rows");
+    TRY(session_inputs(cx, p->s, p->kind, &x));
+    for (*total = 0;; *total += rows) {
+        if (stop.asked && stop.asked(stop.arg))
+            return FAIL(cx, STOPPED, "stopped by a signal");
+        TRY(loader_next(cx, l, x, p->y, &rows));
+        if (rows == 0)
+            return ST_OK;
+        if (valid)
+            *valid = rows;
+        TRY(gtc_program_run(cx, p->s->program[p->kind]));
+        if (p->sum && session_output(p->s, p->kind, "loss", &loss))
+            metrics_add_loss(p->sum, (double)*(const float *)loss.data, rows);
+        score_rows(p, loader_index(l), rows);
+    }
+}
+
+static Status score_open(Pass *p)
+{
+    const Type *t = &p->prediction.type;
+    if (!session_output(p->s, p->kind, "prediction", &p->prediction) || t->dt != DT_F32)
+        return FAIL(p->cx, INTERNAL, "the program has no f32 output \"prediction\"");
+    p->ntarget = p->shape->classification ? 1 : (int)shape_count(&p->shape->target);
+    p->width = (int)(shape_count(&t->shape) / p->s->batch);
+    if (!p->shape->classification && p->width != p->ntarget)
+        return FAIL(p->cx, SHAPE, "the prediction has %d values a row, the target %d", p->width,
+                    p->ntarget);
+    if (p->shape->classification && p->width != 1 && p->width != p->shape->nclass)
+        return FAIL(p->cx, SHAPE, "the prediction has %d values a row for %d classes", p->width,
+                    p->shape->nclass);
+    return ST_OK;
+}
+
+static Status score_pass(Pass *p, ScoreStop stop, int64_t *rows)
+{
+    Loader *l;
+    TRY(score_open(p));
+    if (p->csv)
+        csv_header(p);
+    const size_t row_bytes = p->shape->classification ? 4 : 4 * (size_t)p->ntarget;
+    void *own = NULL;
+    p->y = session_input(p->s, p->kind, "y");
+    if (!p->y && !(p->y = own = p->cx->os->alloc(row_bytes * (size_t)p->s->batch)))
+        return FAIL(p->cx, MEMORY, "no memory for a batch of targets");
+    Status st = loader_open(p->cx, p->d, p->split, p->s->batch, false, 0, &l);
+    if (st == ST_OK) {
+        st = score_batches(p, l, stop, rows);
+        loader_close(l);
+    }
+    if (own)
+        p->cx->os->release(own);
+    return st;
+}
+
+Status score_split(Ctx *cx, Session *s, const Data *d, Split split, ScoreStop stop, Arena *arena,
+                   Metrics *out, Strbuf *csv)
+{
+    const DataShape *shape = data_shape(d);
+    const int nclass = shape->classification ? shape->nclass : 0;
+    const int ntarget = shape->classification ? 0 : (int)shape_count(&shape->target);
+    int64_t rows;
+    Pass p = { .cx = cx,
+               .s = s,
+               .d = d,
+               .shape = shape,
+               .kind = BUILD_EVAL,
+               .split = split,
+               .threshold = 0.0,
+               .csv = csv };
+    p.sum = metrics_start(arena, ntarget, nclass > 1 || nclass == 0 ? nclass : 2);
+    TRY(score_pass(&p, stop, &rows));
+    *out = metrics_finish(p.sum);
+    return ST_OK;
+}
+
+Status score_predict(Ctx *cx, Session *s, const Data *d, Split split, ScoreStop stop, Strbuf *csv,
+                     int64_t *rows)
+{
+    Pass p = { .cx = cx,
+               .s = s,
+               .d = d,
+               .shape = data_shape(d),
+               .kind = BUILD_PREDICT,
+               .split = split,
+               .threshold = 0.5,
+               .csv = csv };
+    return score_pass(&p, stop, rows);
+}
