@@ -108,22 +108,28 @@ struct Graph {
     uint32_t nregion, region_cap;
     Ref     *input;  /* the input nodes, in order */
     uint32_t ninput, input_cap;
+    Ref     *named;  /* hash table of the nodes that have a name */
+    uint32_t nnamed, named_cap;
 };
 
 Graph *graph_new(Arena *arena);
 
 /* Appends a copy of *n (arguments, name and all) after inferring its type, and stores its Ref in
- * *out.  n->type is read by ops whose shape rule is `given` (input const iota rand cast), by
- * reshape, broadcast and slice (the wanted shape); for others DT_NONE, or it must equal the
- * inferred one.  Fails with ST_SHAPE or ST_TYPE when the arguments do not fit the op. */
+ * *out.  n->type is read by input, const, iota, rand and cast (what they give) and by reshape,
+ * broadcast and slice (the wanted shape); for others DT_NONE, or it must equal the inferred one.
+ * A body that lives in another arena is copied.  A name that the graph has already is dropped; of
+ * an input it is an error.  Parts of attributes that mean nothing (beyond the rank) become 0.
+ * Fails with ST_SHAPE, ST_TYPE or ST_VALUE when the arguments do not fit the op. */
 Status graph_add(Ctx *cx, Graph *g, const Node *n, Ref *out);
 Status graph_output(Ctx *cx, Graph *g, Ref value, Ref replaces, const char *name);
+void graph_set_name(Graph *g, Ref r, const char *name); /* of a node without one; dropped if taken */
 uint32_t graph_region(Graph *g, const char *kind, int layer, bool bwd); /* found or added */
 
 /* The type of result `index` of a scan, fusion or grad node; of any other node, its own. */
 Type graph_result_type(const Graph *g, Ref r, uint32_t index);
 uint32_t graph_result_count(const Graph *g, Ref r); /* 1 for nodes that are no tuple */
 Ref  graph_find_input(const Graph *g, const char *name); /* REF_NONE if absent */
+bool graph_is_name(const char *s); /* [A-Za-z_][A-Za-z0-9_.-]* */
 bool graph_eq(const Graph *a, const Graph *b); /* same nodes, outputs, regions, bodies and names */
 /* Copies in into out (new, empty), inputs first to last. */
 Status graph_copy(Ctx *cx, const Graph *in, Graph *out);

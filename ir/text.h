@@ -13,8 +13,8 @@ void graph_print(const Graph *g, Strbuf *out);
 Status graph_parse(Ctx *cx, Arena *arena, const char *file, const char *text, Graph **out);
 
 /* Checks everything a pass may rely on: argument order, arity, types re-inferred, bodies closed,
- * regions, outputs, and that no reader of a replaced input comes after its new value is needed.
- * Fails with ST_INTERNAL and cx->node. */
+ * names, regions, outputs.  Replaced inputs get their new values together, when all nodes have run:
+ * nodes read the old ones, and an output that is itself a replaced input is refused.  Fails with ST_INTERNAL and cx->node. */
 Status graph_verify(Ctx *cx, const Graph *g);
 
 #endif
