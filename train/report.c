@@ -120,9 +120,8 @@ struct ReportLog {
     const Os *os;
 };
 
-static void log_line(void *arg, LogLevel level, const char *text)
+static void write_line(ReportLog *l, LogLevel level, const char *text)
 {
-    ReportLog *l = arg;
     char when[32];
     const time_t now = time(NULL);
     struct tm tm;
@@ -143,6 +142,17 @@ static void log_line(void *arg, LogLevel level, const char *text)
         n -= (size_t)put;
     }
     strbuf_free(&line);
+}
+
+void report_log_note(ReportLog *l, const char *text)
+{
+    write_line(l, LOG_INFO, text);
+}
+
+static void log_line(void *arg, LogLevel level, const char *text)
+{
+    ReportLog *l = arg;
+    write_line(l, level, text);
     if (l->next)
         l->next(l->next_arg, level, text);
 }

@@ -16,6 +16,7 @@ Status report_newest_run(Ctx *cx, Strbuf *dir);
 /* training.log: while it is open, what is reported to cx->log also goes there, with the time. */
 typedef struct ReportLog ReportLog;
 Status report_log_open(Ctx *cx, const char *dir, ReportLog **out);
+void report_log_note(ReportLog *l, const char *text); /* to the file only */
 void report_log_close(Ctx *cx, ReportLog *l);
 
 typedef struct EpochRow { /* one line of metrics.csv */

@@ -64,15 +64,15 @@ void session_close(Session *s)
 
 Status session_inputs(Ctx *cx, Session *s, BuildKind k, void *const **x)
 {
-    if (s->shape->ninput > (int)(sizeof s->input / sizeof *s->input))
+    if (s->shape->ninput > SESSION_INPUTS)
         return FAIL(cx, VALUE, "the model has %d inputs; at most %d are supported",
-                    s->shape->ninput, (int)(sizeof s->input / sizeof *s->input));
+                    s->shape->ninput, SESSION_INPUTS);
     for (int i = 0; i < s->shape->ninput; i++) {
-        s->input[i] = session_input(s, k, s->shape->input[i].name);
-        if (!s->input[i]) /* no layer reads it, so that there is nowhere to put it */
+        s->input[k][i] = session_input(s, k, s->shape->input[i].name);
+        if (!s->input[k][i]) /* no layer reads it, so that there is nowhere to put it */
             return FAIL(cx, VALUE, "no layer reads the input \"%s\"", s->shape->input[i].name);
     }
-    *x = s->input;
+    *x = s->input[k];
     return ST_OK;
 }
 

@@ -5,6 +5,8 @@
 #include "models/model.h"
 #include "runtime/gtc.h"
 
+enum { SESSION_INPUTS = 16 }; /* at most */
+
 /* A model made to run: its train, eval and predict Programs over one Store of weights.  Model,
  * shape and device are the caller's and outlive it. */
 typedef struct Session {
@@ -14,8 +16,8 @@ typedef struct Session {
     GtcMode mode;
     int batch;
     GtcStore *store;
-    GtcProgram *program[BUILD_PREDICT + 1]; /* by BuildKind; NULL when not asked for */
-    void *input[16];                        /* scratch for session_inputs */
+    GtcProgram *program[BUILD_PREDICT + 1];         /* by BuildKind; NULL when not asked for */
+    void *input[BUILD_PREDICT + 1][SESSION_INPUTS]; /* what session_inputs gives */
 } Session;
 
 enum {
