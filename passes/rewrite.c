@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "passes/rewrite.h"
+
+Rewrite rewrite_start(PassCx *pcx, const Graph *in, Graph *out, PassFn *inside)
+{
+    for (uint32_t i = 1; i < in->nregion; i++) {
+        const Region *region = &in->region[i];
+        const uint32_t id = graph_region(out, region->kind, region->layer, region->bwd);
+        gtc_assert(id == i, "region %u became %u", i, id);
+    }
+    return (Rewrite){ .pcx = pcx,
+                      .in = in,
+                      .out = out,
+                      .map = arena_array(pcx->scratch, Ref, in->nnode),
+                      .inside = inside };
+}
+
+static Status rewrite_body(Rewrite *rw, Graph **body)
+{
+    if (!rw->inside)
+        return ST_OK;
+    Graph *out = graph_new(rw->out->arena);
+    TRY(rw->inside(rw->pcx, *body, out));
+    *body = out;
+    return ST_OK;
+}
+
+Status rewrite_node(Rewrite *rw, Ref r, Node *n)
+{
+    *n = rw->in->node[r];
+    Ref *arg = arena_array(rw->pcx->scratch, Ref, n->nargs);
+    for (uint32_t i = 0; i < n->nargs; i++)
+        arg[i] = rw->map[n->arg[i]];
+    n->arg = arg;
+    if (n->op == OP_scan)
+        TRY(rewrite_body(rw, &n->attr.scan.body));
+    if (n->op == OP_fusion)
+        TRY(rewrite_body(rw, &n->attr.fusion.body));
+    return ST_OK;
+}
+
+Status rewrite_copy(Rewrite *rw, Ref r)
+{
+    Node n;
+    TRY(rewrite_node(rw, r, &n));
+    return graph_add(rw->pcx->cx, rw->out, &n, &rw->map[r]);
+}
+
+Status rewrite_outputs(Rewrite *rw)
+{
+    for (uint32_t i = 0; i < rw->in->nout; i++) {
+        const Output *o = &rw->in->out[i];
+        const Ref replaces = o->replaces ? rw->map[o->replaces] : REF_NONE;
+        TRY(graph_output(rw->pcx->cx, rw->out, rw->map[o->value], replaces, o->name));
+    }
+    return ST_OK;
+}
