@@ -87,6 +87,7 @@ typedef struct Model {
     int              nlayer;
     LossConfig      *loss;
     OptimizerConfig *optimizer;
+    const char      *json; /* resolved, see model_json */
 } Model;
 
 /* overrides: "train.epochs=3" and so on (JSON values, or bare words taken as strings).
@@ -105,8 +106,9 @@ const char *model_json(const Model *m); /* the resolved config as JSON text: def
  *            states, `step` (i32 state) replaced
  *   eval:    y, rows; outputs loss, prediction, correct; nothing is replaced
  *   predict: the data inputs only; output prediction (logits become probabilities under
- *            cross_entropy and bce) */
-typedef enum BuildKind { BUILD_TRAIN, BUILD_EVAL, BUILD_PREDICT } BuildKind;
+ *            cross_entropy and bce)
+ *   probe:   the data inputs only; one output a "probe" key, by its name */
+typedef enum BuildKind { BUILD_TRAIN, BUILD_EVAL, BUILD_PREDICT, BUILD_PROBE } BuildKind;
 Status model_build(Ctx *cx, const Model *m, const DataShape *d, BuildKind kind, int batch, Arena *arena, Graph **out);
 
 /* First values of parameters and states, by input name (ST_VALUE for an unknown one): PyTorch's

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* build_nn: composites from primitives.
+ *
+ * None of these is an op: the passes and the planners see products, sums and elementwise nodes, and
+ * find by shape and dependence what belongs together.  Three habits matter to them.  The maximum
+ * that keeps exp from overflowing is rounded down (floor): any near constant serves, and floor
+ * has no gradient, so that no cotangent flows through the maximum.  A recurrent cell makes one
+ * product per operand and slices gates from it at constant bounds, so nothing is concatenated,
+ * forward or backward.  Rows that do not count are masked by select, so that not even a NaN in
+ * them reaches a sum.
+ */
+#include "ir/build_nn.h"
+
+#include <math.h>
+
+/* Opens a region of this kind when none is open; region_close restores. */
+static uint32_t region_open(Builder *b, const char *kind)
+{
+    const uint32_t before = b->region;
+    if (before == 0)
+        build_region(b, kind, 0);
+    return before;
+}
+
+static Ref region_close(Builder *b, uint32_t before, Ref result)
+{
+    b->region = before;
+    return result;
+}
+
+static Shape shape_at(const Builder *b, Ref x)
+{
+    return build_type(b, x).shape;
+}
+
+static Ref zeros_like(Builder *b, Ref x)
+{
+    return build_const(b, 0, build_type(b, x));
+}
+
+/* All axes but the last of a tensor of that rank. */
+static unsigned all_but_last(int rank)
+{
+    return (1u << (rank - 1)) - 1;
+}
+
+/* ---- activations ---- */
+
+static Ref gelu(Builder *b, Ref x)
+{
+    const Ref e = build_op1(b, OP_erf, build_scale(b, x, M_SQRT1_2));
+    return build_op2(b, OP_mul, build_scale(b, x, 0.5), build_shift(b, e, 1));
+}
+
+static Ref gelu_tanh(Builder *b, Ref x)
+{
+    const Ref cube = build_op2(b, OP_mul, x, build_op2(b, OP_mul, x, x));
+    const Ref in = build_op2(b, OP_add, x, build_scale(b, cube, 0.044715));
+    const Ref t = build_op1(b, OP_tanh, build_scale(b, in, sqrt(2 / M_PI)));
+    return build_op2(b, OP_mul, build_scale(b, x, 0.5), build_shift(b, t, 1));
+}
+
+/* x - floor(max x) along axis: exp of it cannot overflow. */
+static Ref below_max(Builder *b, Ref x, int axis)
+{
+    const Ref top = build_op1(b, OP_floor, build_reduce(b, OP_amax, x, 1u << axis));
+    return build_op2(b, OP_sub, x, build_like(b, top, x, 1u << axis));
+}
+
+Ref build_softmax(Builder *b, Ref x, int axis)
+{
+    const uint32_t before = region_open(b, "softmax");
+    const Ref e = build_op1(b, OP_exp, below_max(b, x, axis));
+    const Ref sum = build_reduce(b, OP_sum, e, 1u << axis);
+    return region_close(b, before, build_op2(b, OP_div, e, build_like(b, sum, e, 1u << axis)));
+}
+
+Ref build_log_softmax(Builder *b, Ref x, int axis)
+{
+    const uint32_t before = region_open(b, "log_softmax");
+    const Ref z = below_max(b, x, axis);
+    const Ref sum = build_reduce(b, OP_sum, build_op1(b, OP_exp, z), 1u << axis);
+    const Ref lse = build_op1(b, OP_log, sum);
+    return region_close(b, before, build_op2(b, OP_sub, z, build_like(b, lse, z, 1u << axis)));
+}
+
+static Ref activation(Builder *b, Activation a, Ref x, double slope)
+{
+    switch (a) {
+    case ACT_NONE:
+        return x;
+    case ACT_RELU:
+        return build_op2(b, OP_max, x, zeros_like(b, x));
+    case ACT_LEAKY_RELU:
+        return build_select(b, build_op2(b, OP_lt, x, zeros_like(b, x)), build_scale(b, x, slope),
+                            x);
+    case ACT_GELU:
+        return gelu(b, x);
+    case ACT_GELU_TANH:
+        return gelu_tanh(b, x);
+    case ACT_SILU:
+        return build_op2(b, OP_mul, x, build_op1(b, OP_sigmoid, x));
+    case ACT_TANH:
+        return build_op1(b, OP_tanh, x);
+    case ACT_SIGMOID:
+        return build_op1(b, OP_sigmoid, x);
+    case ACT_SOFTMAX:
+        return build_softmax(b, x, shape_at(b, x).rank - 1);
+    }
+    gtc_assert(false, "no activation %d", (int)a);
+    return REF_NONE;
+}
+
+Ref build_activation(Builder *b, Activation a, Ref x, double slope)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = region_open(b, "activation");
+    return region_close(b, before, activation(b, a, x, slope));
+}
+
+/* ---- products and windows ---- */
+
+Ref build_add_bias(Builder *b, Ref x, Ref bias)
+{
+    if (bias == REF_NONE || b->status != ST_OK)
+        return x;
+    return build_op2(b, OP_add, x, build_like(b, bias, x, all_but_last(shape_at(b, x).rank)));
+}
+
+Ref build_linear(Builder *b, Ref x, Ref w, Ref bias)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = region_open(b, "linear");
+    const Ref y = build_contract(b, x, w, 1, (int[]){ shape_at(b, x).rank - 1 }, (int[]){ 1 });
+    return region_close(b, before, build_add_bias(b, y, bias));
+}
+
+Ref build_conv(Builder *b, Ref x, Ref w, Ref bias, const ConvShape *s)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = region_open(b, "conv");
+    const Shape ws = shape_at(b, w);
+    int axis[3], over_x[4], over_w[4];
+    int64_t kernel[3];
+    for (int i = 0; i < s->n; i++) {
+        axis[i] = 1 + i;
+        kernel[i] = ws.dim[2 + i];
+        over_x[i] = 1 + s->n + i; /* window axes follow the spatial ones */
+        over_w[i] = 2 + i;
+        if (s->lo[i] || s->hi[i])
+            x = build_pad(b, x, 1 + i, s->lo[i], s->hi[i], 0);
+    }
+    over_x[s->n] = 1 + 2 * s->n; /* channels */
+    over_w[s->n] = 1;
+    const Ref v = build_window(b, x, s->n, axis, kernel, s->stride, s->dilation);
+    const Ref y = build_contract(b, v, w, s->n + 1, over_x, over_w);
+    return region_close(b, before, build_add_bias(b, y, bias));
+}
+
+Ref build_pool(Builder *b, Op op, Ref x, int n, const int64_t *kernel, const int64_t *stride)
+{
+    const uint32_t before = region_open(b, "pool");
+    const int axis[] = { 1, 2, 3 };
+    const int64_t dilation[] = { 1, 1, 1 };
+    const unsigned over = ((1u << n) - 1) << (1 + n);
+    double count = 1;
+    for (int i = 0; i < n; i++)
+        count *= (double)kernel[i];
+    Ref y = build_reduce(b, op, build_window(b, x, n, axis, kernel, stride, dilation), over);
+    if (op == OP_sum)
+        y = build_scale(b, y, 1 / count);
+    return region_close(b, before, y);
+}
+
+Ref build_global_pool(Builder *b, Op op, Ref x)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = region_open(b, "pool");
+    const Shape s = shape_at(b, x);
+    double count = 1;
+    for (int i = 1; i < s.rank - 1; i++)
+        count *= (double)s.dim[i];
+    Ref y = build_reduce(b, op, x, all_but_last(s.rank) & ~1u);
+    if (op == OP_sum)
+        y = build_scale(b, y, 1 / count);
+    return region_close(b, before, y);
+}
+
+/* ---- normalisation and noise ---- */
+
+Ref build_mask_rows(Builder *b, Ref x, Ref valid)
+{
+    if (valid == REF_NONE || b->status != ST_OK)
+        return x;
+    const unsigned rest = ((1u << shape_at(b, x).rank) - 1) & ~1u;
+    return build_select(b, rest ? build_like(b, valid, x, rest) : valid, x, zeros_like(b, x));
+}
+
+/* (x - mean) * (rsqrt(var + eps) * weight) + bias */
+static Ref normalise(Builder *b, Ref centred, Ref var, const BatchNorm *n)
+{
+    const Ref scale =
+        build_op2(b, OP_mul, build_op1(b, OP_rsqrt, build_shift(b, var, n->eps)), n->weight);
+    const unsigned rest = all_but_last(shape_at(b, centred).rank);
+    return build_add_bias(b, build_op2(b, OP_mul, centred, build_like(b, scale, centred, rest)),
+                          n->bias);
+}
+
+static Ref moved(Builder *b, Ref old, Ref next, double share)
+{
+    return build_op2(b, OP_add, build_scale(b, old, 1 - share), build_scale(b, next, share));
+}
+
+Ref build_batch_norm_train(Builder *b, Ref x, const BatchNorm *n, Ref *mean, Ref *var)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = region_open(b, "batch_norm");
+    const Shape s = shape_at(b, x);
+    const unsigned rest = all_but_last(s.rank);
+    double spatial = 1;
+    for (int i = 1; i < s.rank - 1; i++)
+        spatial *= (double)s.dim[i];
+    const Ref count = build_scale(b, n->count, spatial);
+    const Ref count_less =
+        build_op2(b, OP_max, build_shift(b, count, -1), build_scalar(b, DT_F32, 1));
+
+    const Ref mu =
+        build_op2(b, OP_div, build_reduce(b, OP_sum, build_mask_rows(b, x, n->valid), rest), count);
+    const Ref centred = build_op2(b, OP_sub, x, build_like(b, mu, x, rest));
+    const Ref counted = build_mask_rows(b, centred, n->valid);
+    const Ref squares = build_reduce(b, OP_sum, build_op2(b, OP_mul, counted, counted), rest);
+    const Ref y = normalise(b, centred, build_op2(b, OP_div, squares, count), n);
+    *mean = moved(b, n->running_mean, mu, n->momentum);
+    *var = moved(b, n->running_var, build_op2(b, OP_div, squares, count_less), n->momentum);
+    return region_close(b, before, y);
+}
+
+Ref build_batch_norm_eval(Builder *b, Ref x, const BatchNorm *n)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = region_open(b, "batch_norm");
+    const unsigned rest = all_but_last(shape_at(b, x).rank);
+    const Ref centred = build_op2(b, OP_sub, x, build_like(b, n->running_mean, x, rest));
+    return region_close(b, before, normalise(b, centred, n->running_var, n));
+}
+
+Ref build_dropout(Builder *b, Ref x, double rate, Ref seed, Ref stream, Ref step, Ref iter,
+                  Ref row0)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = region_open(b, "dropout");
+    const Ref u = build_rand(b, shape_at(b, x), seed, stream, step, iter, row0);
+    const Ref drop = build_op2(b, OP_lt, u, build_const(b, rate, build_type(b, u)));
+    const Ref kept = build_scale(b, x, 1 / (1 - rate));
+    return region_close(b, before, build_select(b, drop, zeros_like(b, x), kept));
+}
+
+/* ---- recurrent ---- */
+
+static Ref body_input(Builder *body, const char *name, DType dt, Shape shape)
+{
+    return build_input(body, INPUT_batch, name, dt, shape);
+}
+
+static Ref gate(Builder *b, Op op, Ref z, int k, int64_t width)
+{
+    const Ref g = build_slice(b, z, 1, k * width, width);
+    return op == OP_none ? g : build_op1(b, op, g);
+}
+
+/* One step: (h, c, x, w_ih, w_hh, bias) to (h', c', and h' again where all states are wanted). */
+static Graph *lstm_body(Builder *outer, int64_t batch, int64_t in, int64_t h, bool last)
+{
+    Graph *g = graph_new(outer->g->arena);
+    Builder body = build_start(outer->cx, g), *b = &body;
+    const Ref h0 = body_input(b, "h", DT_F32, shape_of(2, batch, h));
+    const Ref c0 = body_input(b, "c", DT_F32, shape_of(2, batch, h));
+    const Ref x = body_input(b, "x", DT_F32, shape_of(2, batch, in));
+    const Ref w_ih = body_input(b, "w_ih", DT_F32, shape_of(2, 4 * h, in));
+    const Ref w_hh = body_input(b, "w_hh", DT_F32, shape_of(2, 4 * h, h));
+    const Ref bias = body_input(b, "bias", DT_F32, shape_of(1, 4 * h));
+
+    const int one[] = { 1 };
+    const Ref zx = build_contract(b, x, w_ih, 1, one, one);
+    const Ref zh = build_contract(b, h0, w_hh, 1, one, one);
+    const Ref z = build_add_bias(b, build_op2(b, OP_add, zx, zh), bias);
+    const Ref i = gate(b, OP_sigmoid, z, 0, h), f = gate(b, OP_sigmoid, z, 1, h);
+    const Ref n = gate(b, OP_tanh, z, 2, h), o = gate(b, OP_sigmoid, z, 3, h);
+    const Ref c1 = build_op2(b, OP_add, build_op2(b, OP_mul, f, c0), build_op2(b, OP_mul, i, n));
+    const Ref h1 = build_op2(b, OP_mul, o, build_op1(b, OP_tanh, c1));
+    build_output(b, h1, NULL);
+    build_output(b, c1, NULL);
+    if (!last)
+        build_output(b, h1, NULL);
+    outer->status = outer->status == ST_OK ? body.status : outer->status;
+    return g;
+}
+
+Ref build_lstm(Builder *b, Ref x, const Recurrent *r, bool last)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = region_open(b, "lstm");
+    const Shape s = shape_at(b, x);
+    const int64_t h = shape_at(b, r->w_hh).dim[1];
+    Graph *body = lstm_body(b, s.dim[1], s.dim[2], h, last);
+    const Ref zero = build_const(b, 0, (Type){ DT_F32, shape_of(2, s.dim[1], h) });
+    const Ref arg[] = { zero, zero, x, r->w_ih, r->w_hh, r->bias };
+    const Ref scan = build_scan(b, body, arg, 6, 2, 1, s.dim[0], r->reverse);
+    return region_close(b, before, build_get(b, scan, last ? 0 : 2));
+}
+
+/* One step: (h, x, w_ih, w_hh, bias, bias_hn) to (h', and h' again where all states are wanted). */
+static Graph *gru_body(Builder *outer, int64_t batch, int64_t in, int64_t h, bool last)
+{
+    Graph *g = graph_new(outer->g->arena);
+    Builder body = build_start(outer->cx, g), *b = &body;
+    const Ref h0 = body_input(b, "h", DT_F32, shape_of(2, batch, h));
+    const Ref x = body_input(b, "x", DT_F32, shape_of(2, batch, in));
+    const Ref w_ih = body_input(b, "w_ih", DT_F32, shape_of(2, 3 * h, in));
+    const Ref w_hh = body_input(b, "w_hh", DT_F32, shape_of(2, 3 * h, h));
+    const Ref bias = body_input(b, "bias", DT_F32, shape_of(1, 3 * h));
+    const Ref bias_hn = body_input(b, "bias_hn", DT_F32, shape_of(1, h));
+
+    const int one[] = { 1 };
+    const Ref zx = build_add_bias(b, build_contract(b, x, w_ih, 1, one, one), bias);
+    const Ref zh = build_contract(b, h0, w_hh, 1, one, one);
+    const Ref r =
+        build_op1(b, OP_sigmoid,
+                  build_op2(b, OP_add, gate(b, OP_none, zx, 0, h), gate(b, OP_none, zh, 0, h)));
+    const Ref u =
+        build_op1(b, OP_sigmoid,
+                  build_op2(b, OP_add, gate(b, OP_none, zx, 1, h), gate(b, OP_none, zh, 1, h)));
+    const Ref hn = build_add_bias(b, gate(b, OP_none, zh, 2, h), bias_hn);
+    const Ref n = build_op1(
+        b, OP_tanh, build_op2(b, OP_add, gate(b, OP_none, zx, 2, h), build_op2(b, OP_mul, r, hn)));
+    const Ref rest = build_op2(b, OP_sub, build_const(b, 1, build_type(b, u)), u);
+    const Ref h1 = build_op2(b, OP_add, build_op2(b, OP_mul, rest, n), build_op2(b, OP_mul, u, h0));
+    build_output(b, h1, NULL);
+    if (!last)
+        build_output(b, h1, NULL);
+    outer->status = outer->status == ST_OK ? body.status : outer->status;
+    return g;
+}
+
+Ref build_gru(Builder *b, Ref x, const Recurrent *r, bool last)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = region_open(b, "gru");
+    const Shape s = shape_at(b, x);
+    const int64_t h = shape_at(b, r->w_hh).dim[1];
+    Graph *body = gru_body(b, s.dim[1], s.dim[2], h, last);
+    const Ref zero = build_const(b, 0, (Type){ DT_F32, shape_of(2, s.dim[1], h) });
+    const Ref arg[] = { zero, x, r->w_ih, r->w_hh, r->bias, r->bias_hn };
+    const Ref scan = build_scan(b, body, arg, 6, 1, 1, s.dim[0], r->reverse);
+    return region_close(b, before, build_get(b, scan, last ? 0 : 1));
+}
+
+Ref build_attention_pool(Builder *b, Ref x, Ref w, Ref bias, bool tanh_score, Ref *weights)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = region_open(b, "attention_pool");
+    const Shape s = shape_at(b, x);
+    const Ref score = build_linear(b, tanh_score ? build_op1(b, OP_tanh, x) : x, w, bias);
+    const Ref p = build_softmax(b, build_reshape(b, score, shape_of(2, s.dim[0], s.dim[1])), 1);
+    if (weights)
+        *weights = p;
+    const Ref weighted = build_op2(b, OP_mul, build_like(b, p, x, 1u << 2), x);
+    return region_close(b, before, build_reduce(b, OP_sum, weighted, 1u << 1));
+}
+
+/* ---- losses of a row ---- */
+
+Ref build_huber(Builder *b, Ref prediction, Ref target, double delta)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = region_open(b, "loss");
+    const Ref e = build_op2(b, OP_sub, prediction, target), a = build_op1(b, OP_abs, e);
+    const Ref near = build_scale(b, build_op2(b, OP_mul, e, e), 0.5);
+    const Ref far = build_scale(b, build_shift(b, a, -0.5 * delta), delta);
+    const Ref is_near = build_op2(b, OP_lt, a, build_const(b, delta, build_type(b, a)));
+    return region_close(b, before, build_select(b, is_near, near, far));
+}
+
+/* max(x, 0) - x y + log1p(exp(-|x|)): neither exponential nor logarithm can overflow. */
+Ref build_bce(Builder *b, Ref logits, Ref target)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = region_open(b, "loss");
+    const Ref positive = build_op2(b, OP_max, logits, zeros_like(b, logits));
+    const Ref e = build_op1(b, OP_exp, build_op1(b, OP_neg, build_op1(b, OP_abs, logits)));
+    const Ref linear = build_op2(b, OP_sub, positive, build_op2(b, OP_mul, logits, target));
+    return region_close(b, before, build_op2(b, OP_add, linear, build_op1(b, OP_log1p, e)));
+}
+
+Ref build_cross_entropy(Builder *b, Ref logits, Ref labels)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = region_open(b, "loss");
+    const Ref logp = build_log_softmax(b, logits, 1);
+    const Ref k = build_iota(b, (Type){ DT_I32, shape_at(b, logits) }, 1);
+    const Ref is_label = build_op2(b, OP_eq, k, build_like(b, labels, k, 1u << 1));
+    const Ref picked =
+        build_reduce(b, OP_sum, build_select(b, is_label, logp, zeros_like(b, logp)), 1u << 1);
+    return region_close(b, before, build_op1(b, OP_neg, picked));
+}
+
+Ref build_is_correct(Builder *b, Ref logits, Ref labels)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = region_open(b, "loss");
+    const Shape s = shape_at(b, logits);
+    const Type counts = { DT_F32, s };
+    const Ref top = build_like(b, build_reduce(b, OP_amax, logits, 1u << 1), logits, 1u << 1);
+    const Ref k = build_iota(b, counts, 1);
+    const Ref at = build_select(b, build_op2(b, OP_eq, logits, top), k,
+                                build_const(b, (double)s.dim[1], counts));
+    const Ref first = build_reduce(b, OP_amin, at, 1u << 1);
+    return region_close(b, before, build_op2(b, OP_eq, first, build_cast(b, labels, DT_F32)));
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GTC_IR_BUILD_NN_H
+#define GTC_IR_BUILD_NN_H
+
+#include "ir/build.h"
+
+/* Composites: what a framework calls a layer, built from primitives.  They stand in the region
+ * that is open (build_region); without one, in a region of their own name.  Activations are
+ * channels-last; weights have PyTorch's shapes. */
+typedef enum Activation {
+    ACT_NONE,
+    ACT_RELU,
+    ACT_LEAKY_RELU,
+    ACT_GELU, /* with erf */
+    ACT_GELU_TANH,
+    ACT_SILU,
+    ACT_TANH,
+    ACT_SIGMOID,
+    ACT_SOFTMAX /* over the last axis */
+} Activation;
+
+Ref build_activation(Builder *b, Activation a, Ref x, double slope); /* slope: of leaky_relu */
+Ref build_softmax(Builder *b, Ref x, int axis);
+Ref build_log_softmax(Builder *b, Ref x, int axis);
+
+/* (.., I) with w (O, I), and bias (O) or REF_NONE, to (.., O). */
+Ref build_linear(Builder *b, Ref x, Ref w, Ref bias);
+/* x + bias, bias along the last axis. */
+Ref build_add_bias(Builder *b, Ref x, Ref bias);
+
+typedef struct ConvShape { /* of n spatial axes; padding before and after */
+    int     n;
+    int64_t stride[3], dilation[3], lo[3], hi[3];
+} ConvShape;
+/* (B, X.., C) with w (O, C, K..) to (B, X'.., O): the product of w with a window of the padded x. */
+Ref build_conv(Builder *b, Ref x, Ref w, Ref bias, const ConvShape *s);
+/* OP_amax, or OP_sum for the mean. */
+Ref build_pool(Builder *b, Op op, Ref x, int n, const int64_t *kernel, const int64_t *stride);
+Ref build_global_pool(Builder *b, Op op, Ref x); /* (B, X.., C) to (B, C) */
+
+/* (valid ? x : 0); valid is (B) bool, or REF_NONE for x itself. */
+Ref build_mask_rows(Builder *b, Ref x, Ref valid);
+
+typedef struct BatchNorm {
+    Ref    weight, bias;               /* (C) */
+    Ref    running_mean, running_var;  /* (C) */
+    Ref    valid;                      /* (B) bool: rows that count */
+    Ref    count;                      /* f32 scalar: number of valid rows, >= 1 */
+    double eps, momentum;              /* momentum: the share of the new value */
+} BatchNorm;
+/* Normalises by the statistics of the valid rows; *mean and *var are the next running ones (var
+ * unbiased). */
+Ref build_batch_norm_train(Builder *b, Ref x, const BatchNorm *n, Ref *mean, Ref *var);
+Ref build_batch_norm_eval(Builder *b, Ref x, const BatchNorm *n);
+
+/* Zeroes a share `rate` of x and scales up the rest; the other arguments are rand's. */
+Ref build_dropout(Builder *b, Ref x, double rate, Ref seed, Ref stream, Ref step, Ref iter, Ref row0);
+
+typedef struct Recurrent { /* one direction of one layer */
+    Ref  w_ih, w_hh; /* (G*H, I), (G*H, H): gates i f g o, or r z n */
+    Ref  bias;       /* (G*H) */
+    Ref  bias_hn;    /* gru: (H), inside the product with the reset gate */
+    bool reverse;
+} Recurrent;
+/* x (T, B, I).  Returns the states of all steps (T, B, H), or the last (B, H); from zeros. */
+Ref build_lstm(Builder *b, Ref x, const Recurrent *r, bool last);
+Ref build_gru(Builder *b, Ref x, const Recurrent *r, bool last);
+
+/* (B, T, C) weighted over time by softmax(linear(x or tanh(x))) with w (1, C), bias (1): (B, C).
+ * *weights, where not NULL, is (B, T). */
+Ref build_attention_pool(Builder *b, Ref x, Ref w, Ref bias, bool tanh_score, Ref *weights);
+
+/* Row losses: prediction and target (B, ..); the result has their shape (cross_entropy: (B), of
+ * logits (B, K) and i32 labels (B)). */
+Ref build_huber(Builder *b, Ref prediction, Ref target, double delta);
+Ref build_bce(Builder *b, Ref logits, Ref target);
+Ref build_cross_entropy(Builder *b, Ref logits, Ref labels);
+/* (B) bool: the first largest logit is the label's. */
+Ref build_is_correct(Builder *b, Ref logits, Ref labels);
+
+#endif

@@ -1,0 +1,530 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* model: model.json becomes a Model.  Text, then tree, then overrides, then the tables' checks and
+ * defaults, then what no table can say (which keys exclude each other, names of layers). */
+#include "models/layer.h"
+
+#include "ir/base/os.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Reader {
+    Ctx   *cx;
+    Arena *arena;
+    Model *m;
+} Reader;
+
+/* ---- data ---- */
+
+static const struct { const char *key; DataFormat format; } data_formats[] = {
+    { "csv", DATA_CSV }, { "npy", DATA_NPY },   { "idx", DATA_IDX },
+    { "wav", DATA_WAV }, { "text", DATA_TEXT }, { "random", DATA_RANDOM },
+};
+enum { NFORMATS = sizeof data_formats / sizeof data_formats[0] };
+
+/* Finds the one key that says where samples come from. */
+static Status read_format(Reader *r, Json *o, const Json **source)
+{
+    *source = NULL;
+    for (int i = 0; i < NFORMATS; i++) {
+        const Json *v = json_member(o, data_formats[i].key);
+        if (v && *source)
+            return json_fail_key(r->cx, ST_VALUE, v, NULL, "a second source beside \"%s\"", (*source)->key);
+        if (v) {
+            *source = v;
+            r->m->data.format = data_formats[i].format;
+        }
+    }
+    if (!*source)
+        return json_fail(r->cx, ST_VALUE, o, NULL, "wants one of csv, npy, idx, wav, text, random");
+    return ST_OK;
+}
+
+/* Shapes by input name; "y" is the target's, "rows" and "classes" are the table's. */
+static Status read_random(Reader *r, Json *o)
+{
+    DataConfig *d = &r->m->data;
+    if (o->kind != JSON_OBJECT)
+        return json_fail(r->cx, ST_VALUE, o, NULL, "wants an object, got %s", json_source(r->arena, o));
+    for (int i = 0; i < key_data.n; i++) {
+        const KeyInfo *k = &key_data.row[i];
+        if (strcmp(k->section, "random") == 0 && !json_member(o, k->key) && strcmp(k->deflt, REQUIRED) != 0)
+            json_set(r->arena, o, k->key, k->deflt);
+    }
+    d->random_inputs = arena_array(r->arena, NamedShape, o->count);
+    bool has_y = false, has_rows = false;
+    for (Json *v = o->first; v; v = v->next) {
+        int64_t n;
+        if (strcmp(v->key, "rows") == 0) {
+            TRY(keys_int(r->cx, r->arena, v, ">= 1", &d->random_rows));
+            has_rows = true;
+        } else if (strcmp(v->key, "classes") == 0) {
+            TRY(keys_int(r->cx, r->arena, v, ">= 0", &n));
+            d->random_classes = (int)n;
+        } else if (strcmp(v->key, "y") == 0) {
+            TRY(keys_shape(r->cx, r->arena, v, 1, &d->random_target));
+            has_y = true;
+        } else {
+            NamedShape *in = &d->random_inputs[d->nrandom++];
+            in->name = v->key;
+            TRY(keys_shape(r->cx, r->arena, v, 1, &in->shape));
+        }
+    }
+    if (!has_rows)
+        return json_fail(r->cx, ST_VALUE, o, NULL, "random data wants \"rows\": samples");
+    if (d->nrandom == 0 || (!has_y && d->random_classes == 0))
+        return json_fail(r->cx, ST_VALUE, o, NULL, "random data wants the shapes of \"x\" and \"y\", or \"classes\"");
+    return ST_OK;
+}
+
+static Status read_test(Reader *r, Json *v, const Json *source)
+{
+    DataConfig *d = &r->m->data;
+    if (d->format == DATA_RANDOM)
+        return json_fail_key(r->cx, ST_VALUE, v, NULL, "random data has no test files");
+    if (d->format != DATA_NPY && d->format != DATA_IDX)
+        return keys_strs(r->cx, r->arena, v, &d->test_files);
+    DataConfig t = { 0 };
+    TRY(keys_read(r->cx, r->arena, &key_data, source->key, NULL, source->key, v, &t));
+    d->test_files = t.files;
+    d->test_target_files = t.target_files;
+    return ST_OK;
+}
+
+static Status read_horizons(Reader *r, Json *o)
+{
+    DataConfig *d = &r->m->data;
+    const Json *steps = json_member(o, "steps"), *list = json_member(o, "horizons"), *one = json_member(o, "horizon");
+    if (steps && list)
+        return json_fail_key(r->cx, ST_VALUE, steps, NULL, "either steps or horizons, not both");
+    if (one->number != 0 && (steps || list))
+        return json_fail_key(r->cx, ST_VALUE, one, NULL, "either horizon or %s, not both", steps ? "steps" : "horizons");
+    int64_t n = 0;
+    if (steps)
+        TRY(keys_int(r->cx, r->arena, steps, ">= 1", &n));
+    if (n > 100000)
+        return json_fail(r->cx, ST_VALUE, steps, NULL, "wants at most 100000 steps");
+    if (list && (list->kind != JSON_ARRAY || list->count == 0))
+        return json_fail(r->cx, ST_VALUE, list, NULL, "wants a list of integers >= 0, got %s",
+                         json_source(r->arena, list));
+    d->nhorizons = steps ? (int)n : list ? list->count : 0;
+    d->horizons = arena_array(r->arena, int, d->nhorizons);
+    for (int i = 0; steps && i < d->nhorizons; i++)
+        d->horizons[i] = i + 1;
+    for (const Json *v = list ? list->first : NULL; v; v = v->next) {
+        TRY(keys_int(r->cx, r->arena, v, ">= 0", &n));
+        if (n > 1000000)
+            return json_fail(r->cx, ST_VALUE, v, NULL, "wants at most 1000000 rows ahead");
+        d->horizons[v->index] = (int)n;
+    }
+    return ST_OK;
+}
+
+static Status read_missing(Reader *r, const Json *v)
+{
+    DataConfig *d = &r->m->data;
+    if (v->kind == JSON_OBJECT) {
+        const Json *value = json_member(v, "value");
+        if (!value || v->count != 1)
+            return json_fail(r->cx, ST_VALUE, v, NULL, "wants {\"value\": NUMBER}");
+        d->missing = MISSING_VALUE;
+        return keys_num(r->cx, r->arena, value, NULL, &d->missing_value);
+    }
+    int kind;
+    TRY(keys_enum(r->cx, r->arena, v, "missing", &kind));
+    d->missing = (Missing)kind;
+    return ST_OK;
+}
+
+static Status read_split(Reader *r, const Json *v)
+{
+    static const char *const part[] = { "train", "val", "test" };
+    DataConfig              *d = &r->m->data;
+    if (v->kind == JSON_OBJECT) {
+        for (const Json *k = v->first; k; k = k->next) {
+            int i = 0;
+            while (i < 3 && strcmp(part[i], k->key) != 0)
+                i++;
+            if (i == 3)
+                return json_fail_key(r->cx, ST_VALUE, k, json_hint(r->arena, k->key, part, 3),
+                                     "no such split; there are train, val and test");
+            TRY(keys_strs(r->cx, r->arena, k, &d->split_groups[i]));
+        }
+        if (!d->group)
+            return json_fail(r->cx, ST_VALUE, v, NULL, "a split by groups wants \"group\", the column that holds them");
+        d->split_by = SPLIT_GROUPS;
+        return ST_OK;
+    }
+    if (v->kind != JSON_ARRAY || (v->count != 3 && v->count != 2))
+        return json_fail(r->cx, ST_VALUE, v, NULL, "wants 3 fractions or row counts (2 beside \"test\"), got %s",
+                         json_source(r->arena, v));
+    double sum = 0;
+    bool   counts = false;
+    for (const Json *k = v->first; k; k = k->next) {
+        TRY(keys_num(r->cx, r->arena, k, ">= 0", &d->split[k->index]));
+        sum += d->split[k->index];
+        counts = counts || d->split[k->index] > 1;
+    }
+    for (const Json *k = v->first; k && counts; k = k->next) {
+        if (!k->integer)
+            return json_fail(r->cx, ST_VALUE, k, NULL, "fractions and row counts are mixed: got %s",
+                             json_source(r->arena, k));
+    }
+    if (!counts && sum > 1 + 1e-9)
+        return json_fail(r->cx, ST_VALUE, v, NULL, "fractions sum to %g, more than 1", sum);
+    if (d->split[0] == 0)
+        return json_fail(r->cx, ST_VALUE, v, NULL, "no rows to train on");
+    return ST_OK;
+}
+
+/* Defaults that hang on another key, written into the tree so that the resolved config has them. */
+static void set_scalers(Reader *r, Json *o)
+{
+    const DataConfig *d = &r->m->data;
+    const bool        columns = d->format == DATA_CSV || d->format == DATA_WAV;
+    if (!json_member(o, "scaler"))
+        json_set(r->arena, o, "scaler", columns ? "\"standard\"" : "\"none\"");
+    if (!json_member(o, "target_scaler"))
+        json_set(r->arena, o, "target_scaler", columns && !d->classification ? "\"standard\"" : "\"none\"");
+}
+
+static Status read_data(Reader *r, Json *o)
+{
+    DataConfig *d = &r->m->data;
+    const Json *source = NULL, *v;
+    if (o->kind == JSON_OBJECT) {
+        TRY(read_format(r, o, &source));
+        set_scalers(r, o);
+        if (json_member(o, "test") && !json_member(o, "split"))
+            json_set(r->arena, o, "split", "[0.85, 0.15]");
+    }
+    TRY(keys_read(r->cx, r->arena, &key_data, "data", NULL, "data", o, d));
+    if (d->format == DATA_RANDOM)
+        TRY(read_random(r, json_member(o, "random")));
+    if (d->format == DATA_NPY || d->format == DATA_IDX)
+        TRY(keys_read(r->cx, r->arena, &key_data, source->key, NULL, source->key, json_member(o, source->key), d));
+    if ((v = json_member(o, "test")))
+        TRY(read_test(r, json_member(o, "test"), source));
+    TRY(read_horizons(r, o));
+    TRY(read_missing(r, json_member(o, "missing")));
+    TRY(read_split(r, json_member(o, "split")));
+    if (d->format == DATA_CSV && d->targets.n == 0)
+        return json_fail(r->cx, ST_VALUE, o, NULL, "csv data wants \"target\": column or columns to predict");
+    if (d->classification && d->target_scaler != SCALER_NONE)
+        return json_fail(r->cx, ST_VALUE, json_member(o, "target_scaler"), NULL, "classes are not scaled");
+    if (d->separator && strlen(d->separator) != 1)
+        return json_fail(r->cx, ST_VALUE, json_member(o, "separator"), NULL, "wants one character, got \"%s\"", d->separator);
+    return ST_OK;
+}
+
+/* ---- layers, loss, optimizer ---- */
+
+static Status no_such_type(Reader *r, const Json *v, const char *what, const char **name, int n)
+{
+    return json_fail(r->cx, ST_VALUE, v, json_hint(r->arena, v->string, name, n), "no such %s: \"%s\"", what, v->string);
+}
+
+/* The member "type", which picks the section of the table. */
+static Status read_type(Reader *r, Json *o, const char *what, const Json **out)
+{
+    const char *s;
+    if (o->kind != JSON_OBJECT)
+        return json_fail(r->cx, ST_VALUE, o, NULL, "wants an object, got %s", json_source(r->arena, o));
+    *out = json_member(o, "type");
+    if (!*out)
+        return json_fail(r->cx, ST_VALUE, o, NULL, "a %s wants a \"type\"", what);
+    return keys_str(r->cx, r->arena, *out, &s);
+}
+
+static Status read_padding(Reader *r, Layer *l, const Json *v)
+{
+    if (v->kind == JSON_STRING) {
+        l->same = strcmp(v->string, "same") == 0;
+        l->padding = (Dims){ .n = 1 };
+        if (!l->same && strcmp(v->string, "valid") != 0)
+            return json_fail(r->cx, ST_VALUE, v, NULL, "wants \"same\", \"valid\" or an integer >= 0, got \"%s\"", v->string);
+        return ST_OK;
+    }
+    return keys_dims(r->cx, r->arena, v, ">= 0", &l->padding);
+}
+
+/* A name becomes part of parameter names and of file names of reports. */
+static Status check_name(Reader *r, const Json *v, const char *name)
+{
+    for (const char *p = name; *p; p++) {
+        const bool letter = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || *p == '_';
+        if (!letter && !(p > name && ((*p >= '0' && *p <= '9') || *p == '-')))
+            return json_fail(r->cx, ST_VALUE, v, NULL,
+                             "wants letters, digits, _ and - (a letter first), got \"%s\"", name);
+    }
+    return ST_OK;
+}
+
+static Status read_layer(Reader *r, Json *o, Layer *l)
+{
+    const Json *type;
+    TRY(read_type(r, o, "layer", &type));
+    const char **name = arena_array(r->arena, const char *, layer_ntypes);
+    for (int i = 0; i < layer_ntypes; i++) {
+        name[i] = layer_types[i].name;
+        if (strcmp(name[i], type->string) == 0)
+            l->type = &layer_types[i];
+    }
+    if (!l->type)
+        return no_such_type(r, type, "layer type", name, layer_ntypes);
+    if (!json_member(o, "name"))
+        json_set(r->arena, o, "name", arena_printf(r->arena, "\"%s%d\"", l->type->name, o->index));
+    l->at = o;
+    l->index = o->index;
+    TRY(keys_read(r->cx, r->arena, &key_layers, l->type->name, "layer",
+                  arena_printf(r->arena, "a %s layer", l->type->name), o, l));
+    const Json *v = json_member(o, "padding");
+    if (v)
+        TRY(read_padding(r, l, v));
+    v = json_member(o, "shape");
+    if (v)
+        TRY(keys_shape(r->cx, r->arena, v, -1, &l->shape));
+    TRY(check_name(r, json_member(o, "name"), l->name));
+    for (int i = 0; i < o->index; i++) {
+        if (strcmp(r->m->layer[i]->name, l->name) == 0)
+            return json_fail(r->cx, ST_VALUE, json_member(o, "name"), NULL, "layers[%d] has this name too", i);
+    }
+    return ST_OK;
+}
+
+static Status read_layers(Reader *r, const Json *list)
+{
+    if (list->kind != JSON_ARRAY || list->count == 0)
+        return json_fail(r->cx, ST_VALUE, list, NULL, "wants a list of layers, got %s", json_source(r->arena, list));
+    r->m->nlayer = list->count;
+    r->m->layer = arena_array(r->arena, Layer *, list->count);
+    for (Json *o = list->first; o; o = o->next) {
+        r->m->layer[o->index] = arena_alloc(r->arena, sizeof(Layer));
+        TRY(read_layer(r, o, r->m->layer[o->index]));
+    }
+    return ST_OK;
+}
+
+static bool is_data_input(const Model *m, const char *name)
+{
+    for (int i = 0; i < m->data.nrandom; i++) {
+        if (strcmp(m->data.random_inputs[i].name, name) == 0)
+            return true;
+    }
+    return m->data.format != DATA_RANDOM && strcmp(name, "x") == 0;
+}
+
+/* The layer that an input names, -1 for a data input. */
+static Status find_input(Reader *r, const Layer *l, int k, int *out)
+{
+    const Model *m = r->m;
+    const char  *want = l->input.at[k], **name = arena_array(r->arena, const char *, m->nlayer + 1 + m->data.nrandom);
+    int          n = 0;
+    for (int i = 0; i < m->nlayer; i++) {
+        const bool hit = strcmp(m->layer[i]->name, want) == 0;
+        const Json *v = json_member(l->at, "input");
+        if (hit && i >= l->index)
+            return json_fail(r->cx, ST_VALUE, v, NULL, "\"%s\" is no earlier layer", want);
+        if (hit) {
+            *out = i;
+            return ST_OK;
+        }
+        if (i < l->index)
+            name[n++] = m->layer[i]->name;
+    }
+    *out = -1;
+    if (is_data_input(m, want))
+        return ST_OK;
+    for (int i = 0; i < m->data.nrandom; i++)
+        name[n++] = m->data.random_inputs[i].name;
+    const Json *v = json_member(l->at, "input");
+    return json_fail(r->cx, ST_VALUE, v ? v : l->at, json_hint(r->arena, want, name, n),
+                     "no earlier layer and no data input has the name \"%s\"", want);
+}
+
+/* Fills in default inputs, checks names and that every layer leads to the prediction. */
+static Status link_layers(Reader *r)
+{
+    Model *m = r->m;
+    bool  *used = arena_array(r->arena, bool, m->nlayer);
+    if (!m->loss->prediction)
+        m->loss->prediction = m->layer[m->nlayer - 1]->name;
+    for (int i = m->nlayer - 1; i >= 0; i--) {
+        Layer *l = m->layer[i];
+        if (l->input.n == 0) {
+            l->input = (StrList){ arena_array(r->arena, const char *, 1), 1 };
+            l->input.at[0] = i == 0 ? "x" : m->layer[i - 1]->name;
+        }
+        const bool several = l->type->ninput > 1;
+        if (several ? l->input.n < 2 : l->input.n != 1)
+            return json_fail(r->cx, ST_VALUE, l->at, NULL, "%s wants %s, got %d", l->type->name,
+                             several ? "two inputs or more" : "one input", l->input.n);
+        used[i] = used[i] || strcmp(l->name, m->loss->prediction) == 0;
+        for (int k = 0; k < l->input.n; k++) {
+            int from;
+            TRY(find_input(r, l, k, &from));
+            if (from >= 0 && used[i])
+                used[from] = true;
+        }
+        if (!used[i])
+            return json_fail(r->cx, ST_VALUE, l->at, NULL, "\"%s\" does not lead to the prediction \"%s\"", l->name,
+                             m->loss->prediction);
+        if (is_data_input(m, l->name))
+            return json_fail(r->cx, ST_VALUE, json_member(l->at, "name"), NULL, "a data input has this name too");
+    }
+    return ST_OK;
+}
+
+static Status find_type(Reader *r, const Json *type, const char *what, const TypeInfo *types, int n, int *out)
+{
+    const char **name = arena_array(r->arena, const char *, n);
+    for (int i = 0; i < n; i++) {
+        name[i] = types[i].name;
+        if (strcmp(name[i], type->string) == 0) {
+            *out = i;
+            return ST_OK;
+        }
+    }
+    return no_such_type(r, type, what, name, n);
+}
+
+/* "type" is read before, and is in no table: it picks the section. */
+static Status read_typed(Reader *r, Json *o, const KeyTable *table, const char *common, const char *type, void *into)
+{
+    Json **p = &o->first, *t;
+    while (strcmp((*p)->key, "type") != 0)
+        p = &(*p)->next;
+    t = *p;
+    *p = t->next; /* taken out for the table's check, and put back in front */
+    const Status st = keys_read(r->cx, r->arena, table, type, common, arena_printf(r->arena, "%s %s", type, common), o, into);
+    t->next = o->first;
+    o->first = t;
+    return st;
+}
+
+static Status read_loss(Reader *r, Json *o)
+{
+    const Json *type;
+    LossConfig *l = r->m->loss = arena_alloc(r->arena, sizeof *l);
+    TRY(read_type(r, o, "loss", &type));
+    TRY(find_type(r, type, "loss", loss_types, loss_ntypes, &l->type));
+    l->at = o;
+    l->type_name = type->string;
+    TRY(read_typed(r, o, &key_losses, "loss", l->type_name, l));
+    if (!l->prediction)
+        return ST_OK;
+    const char **name = arena_array(r->arena, const char *, r->m->nlayer);
+    for (int i = 0; i < r->m->nlayer; i++) {
+        name[i] = r->m->layer[i]->name;
+        if (strcmp(name[i], l->prediction) == 0)
+            return ST_OK;
+    }
+    return json_fail(r->cx, ST_VALUE, json_member(o, "prediction"), json_hint(r->arena, l->prediction, name, r->m->nlayer),
+                     "no layer has the name \"%s\"", l->prediction);
+}
+
+static Status read_optimizer(Reader *r, Json *o)
+{
+    const Json      *type;
+    OptimizerConfig *p = r->m->optimizer = arena_alloc(r->arena, sizeof *p);
+    TRY(read_type(r, o, "optimizer", &type));
+    TRY(find_type(r, type, "optimizer", optimizer_types, optimizer_ntypes, &p->type));
+    p->at = o;
+    p->type_name = type->string;
+    TRY(read_typed(r, o, &key_optimizers, "optimizer", p->type_name, p));
+    if (p->nesterov && p->momentum == 0)
+        return json_fail(r->cx, ST_VALUE, json_member(o, "nesterov"), NULL, "nesterov wants a momentum");
+    return ST_OK;
+}
+
+static Status read_model(Reader *r, Json *root)
+{
+    static const char *const key[] = { "name", "data", "layers", "loss", "optimizer", "train" };
+    enum { NKEYS = sizeof key / sizeof key[0] };
+    if (root->kind != JSON_OBJECT)
+        return json_fail(r->cx, ST_VALUE, root, NULL, "a model is an object, got %s", json_source(r->arena, root));
+    for (const Json *v = root->first; v; v = v->next) {
+        int i = 0;
+        while (i < NKEYS && strcmp(key[i], v->key) != 0)
+            i++;
+        if (i == NKEYS)
+            return json_fail_key(r->cx, ST_VALUE, v, json_hint(r->arena, v->key, key, NKEYS), "no such key in a model");
+    }
+    for (int i = 1; i < 4; i++) {
+        if (!json_member(root, key[i]))
+            return json_fail(r->cx, ST_VALUE, root, NULL, "a model wants \"%s\"", key[i]);
+    }
+    if (!json_member(root, "name"))
+        json_set(r->arena, root, "name", "\"model\"");
+    if (!json_member(root, "optimizer"))
+        json_set(r->arena, root, "optimizer", "{\"type\": \"adam\"}");
+    if (!json_member(root, "train"))
+        json_set(r->arena, root, "train", "{}");
+    TRY(keys_str(r->cx, r->arena, json_member(root, "name"), &r->m->name));
+    TRY(check_name(r, json_member(root, "name"), r->m->name));
+    TRY(read_layers(r, json_member(root, "layers")));
+    TRY(read_loss(r, json_member(root, "loss")));
+    r->m->data.classification = strcmp(r->m->loss->type_name, "cross_entropy") == 0;
+    TRY(read_optimizer(r, json_member(root, "optimizer")));
+    Json *train = json_member(root, "train");
+    TRY(keys_read(r->cx, r->arena, &key_train, "train", NULL, "train", train, &r->m->train));
+    if (r->m->train.clip_norm > 0 && r->m->train.clip_value > 0)
+        return json_fail(r->cx, ST_VALUE, json_member(train, "clip_value"), NULL, "either clip_value or clip_norm, not both");
+    TRY(read_data(r, json_member(root, "data")));
+    return link_layers(r);
+}
+
+/* ---- entry ---- */
+
+Status model_parse(Ctx *cx, const char *file, const char *text, const char *const *overrides, int noverrides, Model **out)
+{
+    Arena *arena = arena_new();
+    Model *m = arena_alloc(arena, sizeof *m);
+    Reader r = { .cx = cx, .arena = arena, .m = m };
+    Json  *root;
+    Status st = json_parse(cx, arena, file, text, strlen(text), &root);
+    for (int i = 0; st == ST_OK && i < noverrides; i++)
+        st = json_override(cx, arena, root, overrides[i]);
+    m->arena = arena;
+    m->path = arena_strdup(arena, file);
+    const char *slash = strrchr(file, '/');
+    m->dir = slash ? arena_printf(arena, "%.*s", (int)(slash - file), file) : ".";
+    if (st == ST_OK)
+        st = read_model(&r, root);
+    if (st != ST_OK) {
+        arena_free(arena);
+        return st;
+    }
+    Strbuf s = { 0 };
+    json_print(root, &s);
+    m->json = arena_strdup(arena, strbuf_str(&s));
+    strbuf_free(&s);
+    *out = m;
+    return ST_OK;
+}
+
+Status model_load(Ctx *cx, const char *path, const char *const *overrides, int noverrides, Model **out)
+{
+    char  *text;
+    size_t n;
+    TRY(os_read_file(cx, path, &text, &n));
+    Status st;
+    if (memchr(text, 0, n))
+        st = status_fail_at(cx, ST_PARSE, path, 1, 1, "a NUL byte: this is no JSON text");
+    else
+        st = model_parse(cx, path, text, overrides, noverrides, out);
+    free(text);
+    return st;
+}
+
+void model_free(Model *m)
+{
+    if (m)
+        arena_free(m->arena);
+}
+
+const char *model_json(const Model *m)
+{
+    return m->json;
+}
