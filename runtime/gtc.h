@@ -7,40 +7,42 @@
 
 /* The public API: a Graph becomes a Program; Programs share the tensors of a Store. */
 
-typedef struct GtcDevice  GtcDevice;
-typedef struct GtcStore   GtcStore;
+typedef struct GtcDevice GtcDevice;
+typedef struct GtcStore GtcStore;
 typedef struct GtcProgram GtcProgram;
 
 typedef enum GtcMode { GTC_EAGER, GTC_DEFAULT } GtcMode;
 
 typedef struct GtcOptions {
-    GtcMode     mode;
+    GtcMode mode;
     const char *passes;      /* NULL, or the passes to run instead of the mode's, comma separated */
     const char *skip_passes; /* NULL, or passes to leave out */
-    bool        verify;      /* verify the graph after every pass */
-    bool        no_cache;    /* neither read nor write the cache */
+    bool verify;             /* verify the graph after every pass */
+    bool no_cache;           /* neither read nor write the cache */
     void (*dump)(void *arg, const char *stage, const char *text); /* may be NULL */
-    void       *dump_arg;
-    void (*pass_done)(void *arg, const char *pass, uint32_t changed, uint32_t nodes, double ms); /* may be NULL */
-    void       *pass_done_arg;
+    void *dump_arg;
+    void (*pass_done)(void *arg, const char *pass, uint32_t changed, uint32_t nodes,
+                      double ms); /* may be NULL */
+    void *pass_done_arg;
 } GtcOptions;
 
 /* Devices.  spec: "auto", "cpu"; threads 0: one a core.  ST_ENV when there is no such device. */
-Status      gtc_device_open(Ctx *cx, const char *spec, int threads, GtcDevice **out);
-void        gtc_device_close(GtcDevice *d);
-const char *gtc_device_name(const GtcDevice *d);     /* "cpu" */
-const char *gtc_device_describe(const GtcDevice *d); /* "cpu: 2 threads, AVX-512 (16 lanes), gcc 12.2.0" */
-int         gtc_device_threads(const GtcDevice *d);
+Status gtc_device_open(Ctx *cx, const char *spec, int threads, GtcDevice **out);
+void gtc_device_close(GtcDevice *d);
+const char *gtc_device_name(const GtcDevice *d); /* "cpu" */
+const char *
+gtc_device_describe(const GtcDevice *d); /* "cpu: 2 threads, AVX-512 (16 lanes), gcc 12.2.0" */
+int gtc_device_threads(const GtcDevice *d);
 
 /* The params and states (by name) that Programs share.  Memory is the device's. */
-Status  gtc_store_create(Ctx *cx, GtcDevice *d, GtcStore **out);
-void    gtc_store_destroy(GtcStore *s);
-int     gtc_store_count(const GtcStore *s);
+Status gtc_store_create(Ctx *cx, GtcDevice *d, GtcStore **out);
+void gtc_store_destroy(GtcStore *s);
+int gtc_store_count(const GtcStore *s);
 typedef struct GtcTensor {
     const char *name;
-    InputKind   kind;
-    Type        type;
-    void       *data; /* packed, row-major */
+    InputKind kind;
+    Type type;
+    void *data; /* packed, row-major */
 } GtcTensor;
 GtcTensor *gtc_store_at(GtcStore *s, int i);
 GtcTensor *gtc_store_find(GtcStore *s, const char *name); /* NULL if absent */
@@ -48,53 +50,55 @@ GtcTensor *gtc_store_find(GtcStore *s, const char *name); /* NULL if absent */
 /* Compiles g: passes, kernels, C compiler (or cache), memory plan.  Params and states that the
  * store does not have yet are added, zeroed; an existing one must have the same type (ST_TYPE).
  * g must outlive nothing: all that is needed is copied. */
-Status gtc_compile(Ctx *cx, GtcDevice *d, GtcStore *s, const Graph *g, const GtcOptions *opt, GtcProgram **out);
-void   gtc_program_destroy(GtcProgram *p);
+Status gtc_compile(Ctx *cx, GtcDevice *d, GtcStore *s, const Graph *g, const GtcOptions *opt,
+                   GtcProgram **out);
+void gtc_program_destroy(GtcProgram *p);
 
 /* Batch inputs and outputs, in the graph's order.  Data pointers stay valid and are the place to
  * write a batch to and to read results from (outputs that replace a param or state are in the
  * store instead, and have data NULL). */
-int       gtc_program_input_count(const GtcProgram *p);
+int gtc_program_input_count(const GtcProgram *p);
 GtcTensor gtc_program_input(const GtcProgram *p, int i);
-int       gtc_program_output_count(const GtcProgram *p);
+int gtc_program_output_count(const GtcProgram *p);
 GtcTensor gtc_program_output(const GtcProgram *p, int i);
-int       gtc_program_find_input(const GtcProgram *p, const char *name);  /* -1 if absent */
-int       gtc_program_find_output(const GtcProgram *p, const char *name);
+int gtc_program_find_input(const GtcProgram *p, const char *name); /* -1 if absent */
+int gtc_program_find_output(const GtcProgram *p, const char *name);
 
 /* One run.  Fails with ST_DEVICE-like codes only when the device does; results are in place. */
 Status gtc_program_run(Ctx *cx, GtcProgram *p);
 
 typedef struct GtcKernelInfo {
     const char *name, *label, *planner;
-    uint32_t    node;       /* Ref in the fused graph */
-    const char *layers;     /* comma separated ordinals of the layers it does work for, "" if none */
+    uint32_t node;      /* Ref in the fused graph */
+    const char *layers; /* comma separated ordinals of the layers it does work for, "" if none */
     const char *source, *plan;
-    double      flops, bytes;
-    bool        interpreted; /* no compiler took it: it runs in the evaluator */
+    double flops, bytes;
+    bool interpreted; /* no compiler took it: it runs in the evaluator */
 } GtcKernelInfo;
 typedef struct GtcProgramInfo {
-    int     ops;       /* nodes of the graph after differentiation, views and inputs aside */
-    int     kernels;   /* launches of one run */
-    int     compiled, cached, interpreted; /* kernels by where their code came from */
-    double  compile_ms; /* whole gtc_compile */
-    int64_t peak_bytes; /* arena + store + workspace: exact, known before running */
+    int ops;     /* nodes of the graph after differentiation, views and inputs aside */
+    int kernels; /* launches of one run */
+    int compiled, cached, interpreted; /* kernels by where their code came from */
+    double compile_ms;                 /* whole gtc_compile */
+    int64_t peak_bytes;                /* arena + store + workspace: exact, known before running */
     int64_t arena_bytes, weight_bytes, workspace_bytes;
 } GtcProgramInfo;
 GtcProgramInfo gtc_program_info(const GtcProgram *p);
-GtcKernelInfo  gtc_program_kernel(const GtcProgram *p, int i); /* i < info.kernels */
-const char    *gtc_program_fused_text(const GtcProgram *p);    /* the graph after all passes */
+GtcKernelInfo gtc_program_kernel(const GtcProgram *p, int i); /* i < info.kernels */
+const char *gtc_program_fused_text(const GtcProgram *p);      /* the graph after all passes */
 
-/* Milliseconds of each kernel, summed over `runs` runs (thread 0's clock).  ms has info.kernels entries. */
+/* Milliseconds of each kernel, summed over `runs` runs (thread 0's clock).  ms has info.kernels
+ * entries. */
 Status gtc_program_profile(Ctx *cx, GtcProgram *p, int runs, double *ms);
 
 /* IR text in, IR text out: parses text (file is for messages), runs the passes that opt asks for
  * (all of the mode's when it names none) and prints the graph.  opt.c or compile.c. */
 Status gtc_opt(Ctx *cx, const char *file, const char *text, const GtcOptions *opt, Strbuf *out);
-Status gtc_pass_list(Strbuf *out); /* one line a pass: name, level, help */
+void gtc_pass_list(Strbuf *out); /* one line a pass: name, level, help */
 
 /* The kernel cache's folder and what is in it. */
 typedef struct GtcCacheInfo {
-    char    dir[512];
+    char dir[512];
     int64_t entries, bytes;
 } GtcCacheInfo;
 Status gtc_cache_info(Ctx *cx, GtcCacheInfo *out);

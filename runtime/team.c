@@ -111,7 +111,7 @@ static void barrier_wait(void *bar)
     }
 }
 
-static void barrier_none(void *bar)
+void team_no_barrier(void *bar)
 {
     (void)bar;
 }
@@ -227,11 +227,11 @@ int team_size(const Team *t)
     return t->nt;
 }
 
-void team_run(Team *t, TeamFn *fn, void *arg)
+void team_run(Team *t, bool all, TeamFn *fn, void *arg)
 {
     const uint64_t mode = denormals_off();
-    if (t->nt == 1) {
-        fn(arg, &(gtc_team){ 0, 1, NULL, barrier_none });
+    if (t->nt == 1 || !all) {
+        fn(arg, &(gtc_team){ 0, 1, NULL, team_no_barrier });
     } else {
         t->fn = fn;
         t->arg = arg;

@@ -48,7 +48,7 @@ static void team_meets_at_barriers(void **state)
         assert_int_equal(team_create(&cx, nt, &t), ST_OK);
         assert_int_equal(team_size(t), nt);
         for (int run = 0; run < 5; run++)
-            team_run(t, exchange, &w);
+            team_run(t, true, exchange, &w);
         team_destroy(t);
         assert_int_equal(w.wrong, 0);
         for (int i = 0; i < MAX_T; i++)
@@ -73,11 +73,12 @@ static void team_wakes_from_sleep(void **state)
     assert_int_equal(team_create(&cx, 2, &t), ST_OK);
     for (int i = 0; i < 20; i++) {
         nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
-        team_run(t, count, n);
-        team_run(t, count, n);
+        team_run(t, true, count, n);
+        team_run(t, true, count, n);
+        team_run(t, false, count, n);
     }
     team_destroy(t);
-    assert_int_equal(n[0], 40);
+    assert_int_equal(n[0], 60);
     assert_int_equal(n[1], 40);
 }
 
@@ -97,7 +98,7 @@ static void team_flushes_denormals(void **state)
         Team *t = NULL;
         volatile float x[2] = { tiny, tiny };
         assert_int_equal(team_create(&cx, nt, &t), ST_OK);
-        team_run(t, halve, (void *)(uintptr_t)x);
+        team_run(t, true, halve, (void *)(uintptr_t)x);
         team_destroy(t);
 #if defined(__x86_64__) || defined(__aarch64__)
         for (int i = 0; i < nt; i++)

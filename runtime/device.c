@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* device: which device a name means, and what can be asked without opening one. */
+#include "runtime/device.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const DeviceOps *const devices[] = { &device_cpu };
+
+Status gtc_device_open(Ctx *cx, const char *spec, int threads, GtcDevice **out)
+{
+    *out = NULL;
+    if (!spec || strcmp(spec, "auto") == 0)
+        spec = "cpu";
+    for (size_t i = 0; i < sizeof devices / sizeof *devices; i++)
+        if (strcmp(devices[i]->name, spec) == 0)
+            return devices[i]->open(cx, threads, out);
+    if (strcmp(spec, "cuda") == 0 || strncmp(spec, "cuda:", 5) == 0 || strcmp(spec, "simt") == 0)
+        return FAIL(cx, ENV, "this build has no %.4s device yet: use --device cpu", spec);
+    return FAIL(cx, USAGE, "no device \"%.40s\": wants auto or cpu", spec);
+}
+
+void gtc_device_close(GtcDevice *d)
+{
+    if (d)
+        d->ops->close(d);
+}
+
+const char *gtc_device_name(const GtcDevice *d)
+{
+    return d->ops->name;
+}
+
+const char *gtc_device_describe(const GtcDevice *d)
+{
+    return d->describe;
+}
+
+int gtc_device_threads(const GtcDevice *d)
+{
+    return d->target.threads;
+}
+
+/* ------------------------------------------------------------ cache and compilers */
+
+static Status ask_cache(Ctx *cx, GtcCacheInfo *out,
+                        Status (*ask)(Ctx *cx, Cache *c, CacheInfo *info))
+{
+    Cache *c = NULL;
+    CacheInfo info = { 0 };
+    memset(out, 0, sizeof *out);
+    TRY(cache_open(cx, &c));
+    snprintf(out->dir, sizeof out->dir, "%s", cache_dir(c));
+    const Status status = ask(cx, c, &info);
+    cache_close(c);
+    out->entries = info.entries;
+    out->bytes = info.bytes;
+    return status;
+}
+
+Status gtc_cache_info(Ctx *cx, GtcCacheInfo *out)
+{
+    return ask_cache(cx, out, cache_stats);
+}
+
+Status gtc_cache_clear(Ctx *cx, GtcCacheInfo *out)
+{
+    return ask_cache(cx, out, cache_clear);
+}
+
+int gtc_compilers(Ctx *cx, GtcCompiler *out, int max)
+{
+    Cache *c = NULL;
+    Jit *j = NULL;
+    int n = 0;
+    if (cache_open(cx, &c) == ST_OK && jit_open(cx, c, &j) == ST_OK)
+        for (; n < jit_count(j) && n < max; n++) {
+            const char *path, *version;
+            jit_describe(j, n, &path, &version);
+            snprintf(out[n].path, sizeof out[n].path, "%s", path);
+            snprintf(out[n].version, sizeof out[n].version, "%s", version);
+        }
+    jit_close(j);
+    cache_close(c);
+    return n;
+}

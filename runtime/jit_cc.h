@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GTC_RUNTIME_JIT_CC_H
+#define GTC_RUNTIME_JIT_CC_H
+
+#include "codegen/kernel.h"
+#include "runtime/cache.h"
+#include "runtime/team.h"
+
+/* Kernels' C text becomes code in this process, by the system's C compiler or from the cache. */
+typedef struct Jit Jit;
+
+typedef void KernelFn(void *const *arg, const gtc_team *team);
+typedef enum CodeFrom { CODE_COMPILED, CODE_CACHED, CODE_NONE } CodeFrom;
+typedef struct Code {
+    KernelFn *fn; /* NULL with CODE_NONE: no compiler took it */
+    CodeFrom from;
+} Code;
+
+/* $CC if set, and only that, else clang, gcc, cc as far as they are in PATH.  Having none is no
+ * failure here: jit_load then finds what the cache has. */
+Status jit_open(Ctx *cx, Cache *cache, Jit **out);
+void jit_close(Jit *j);                 /* NULL is fine */
+const char *jit_compiler(const Jit *j); /* "clang 14.0.6", or why there is none */
+int jit_count(const Jit *j);            /* compilers found */
+/* The i-th: its path and the first line of its --version. */
+void jit_describe(const Jit *j, int i, const char **path, const char **version);
+
+/* Code for n kernels, in code[].  A kernel that no compiler takes is said aloud and gets CODE_NONE.
+ * The code lives until jit_unload of *out.  Fails with ST_MEMORY only. */
+typedef struct JitModule JitModule;
+Status jit_load(Ctx *cx, Jit *j, int lanes, const Kernel *k, int n, bool no_cache, Code *code,
+                JitModule **out);
+void jit_unload(const struct Os *os, JitModule *m); /* NULL is fine */
+
+#endif

@@ -1,0 +1,649 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* program: a fused graph and its kernels become a list of steps over memory.
+ *
+ * Every input and every result of a fusion is a slot.  Then, in this order:
+ *
+ *     bind       an output finds its home.  One that replaces a param or state is written right
+ *                where that lives, if its kernel allows and nobody reads the old value later; else
+ *                into planned memory, with a copy at the end of the run.  A plain output that a
+ *                kernel makes is written where the caller reads it; anything else is copied.
+ *     order      walk the steps.  A step needs a barrier before it when it touches a slot that
+ *                another thread may have touched since the last barrier, one of the two writing.
+ *                Serial steps are all thread 0's, so between them program order is enough.  The
+ *                barriers cut the run into epochs.
+ *     plan       a planned slot lives from the first to the last epoch that touches it; memplan
+ *                lays those out in one block, and the kernels' workspaces in another.
+ *
+ * Memory is shared only by slots that no epoch has in common, so reuse never asks for a barrier
+ * that the dataflow does not ask for already. */
+#include "runtime/program.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "ir/base/size.h"
+#include "ir/text.h"
+
+typedef struct Slot {
+    Type type;
+    int64_t bytes;
+    int32_t root; /* the slot whose memory it is; itself unless bound in place */
+    void *fixed;  /* memory that is not planned, or NULL */
+    int32_t plan; /* index of its MemBuf, -1: none */
+    /* The last epoch in which it was touched, -1: never; [serial]. */
+    int32_t read[2], written[2], first, last;
+} Slot;
+
+typedef struct Port { /* a batch input or an output, as the caller sees it */
+    GtcTensor tensor;
+    int32_t slot; /* -1: its value lives in the store */
+} Port;
+
+typedef struct Copy {
+    int32_t from, to;
+} Copy;
+
+struct GtcProgram {
+    GtcDevice *d;
+    Arena *arena;
+    JitModule *module;
+    const char *fused_text;
+    Graph *bodies; /* the fused graph again, read back, when a kernel is interpreted; else NULL */
+    GtcKernelInfo *kernel;
+    Schedule schedule;
+    Port *in, *out;
+    int nin, nout;
+    void **owned; /* memory to give back */
+    unsigned nowned, owned_cap;
+    GtcProgramInfo info;
+};
+
+/* What binding works with; in its own arena. */
+typedef struct Bind {
+    Ctx *cx;
+    GtcProgram *p;
+    GtcStore *store;
+    const Graph *g;
+    const Kernel *k;
+    int nk;
+    Arena *arena;
+    Ref *fusion;        /* [nk] */
+    int32_t *slot_base; /* by Ref: an input's slot, a fusion's first */
+    Slot *slot;
+    unsigned nslot, slot_cap;
+    Copy *copy;
+    unsigned ncopy, copy_cap;
+    MemBuf *buf, *work;
+    int32_t nbuf, nwork;
+    int32_t epoch;
+} Bind;
+
+/* ------------------------------------------------------------ slots */
+
+static int32_t slot_add(Bind *b, Type type)
+{
+    arena_grow(b->arena, b->slot, b->nslot, b->slot_cap);
+    b->slot[b->nslot] = (Slot){ .type = type,
+                                .bytes = type_bytes(&type),
+                                .root = (int32_t)b->nslot,
+                                .plan = -1,
+                                .read = { -1, -1 },
+                                .written = { -1, -1 },
+                                .first = INT32_MAX,
+                                .last = -1 };
+    return (int32_t)b->nslot++;
+}
+
+/* The slot of a value: an input or a get. */
+static int32_t slot_of(const Bind *b, Ref r)
+{
+    const Node *n = &b->g->node[r];
+    if (n->op == OP_get)
+        return b->slot_base[n->arg[0]] + (int32_t)n->attr.get.index;
+    return b->slot_base[r];
+}
+
+static int32_t root_of(const Bind *b, int32_t slot)
+{
+    return b->slot[slot].root;
+}
+
+static void *own(Bind *b, int64_t bytes)
+{
+    GtcProgram *p = b->p;
+    void *at = p->d->ops->alloc(p->d, bytes > 64 ? bytes : 64);
+    if (at) {
+        arena_grow(p->arena, p->owned, p->nowned, p->owned_cap);
+        p->owned[p->nowned++] = at;
+    }
+    return at;
+}
+
+static Status bind_input(Bind *b, Ref r)
+{
+    const Node *n = &b->g->node[r];
+    const int32_t at = b->slot_base[r] = slot_add(b, n->type);
+    Slot *s = &b->slot[at];
+    GtcProgram *p = b->p;
+
+    if (n->attr.input.kind != INPUT_batch) {
+        GtcTensor *t = NULL;
+        TRY(store_tensor(b->cx, b->store, n->name, n->attr.input.kind, &n->type, &t));
+        s->fixed = t->data;
+        p->info.weight_bytes = size_add(p->info.weight_bytes, s->bytes);
+        return ST_OK;
+    }
+    s->fixed = own(b, s->bytes);
+    if (!s->fixed)
+        return FAIL(b->cx, MEMORY, "no memory for input %s: %s", n->name, type_str(&n->type));
+    p->info.arena_bytes = size_add(p->info.arena_bytes, s->bytes);
+    p->in[p->nin++] =
+        (Port){ { arena_strdup(p->arena, n->name), INPUT_batch, n->type, s->fixed }, at };
+    return ST_OK;
+}
+
+static Status find_slots(Bind *b)
+{
+    const Graph *g = b->g;
+    int nk = 0;
+    b->slot_base = arena_array(b->arena, int32_t, g->nnode);
+    b->fusion = arena_array(b->arena, Ref, b->nk);
+    b->p->in = arena_array(b->p->arena, Port, g->ninput);
+    for (Ref r = 1; r < g->nnode; r++) {
+        const Node *n = &g->node[r];
+        if (n->op == OP_input) {
+            TRY(bind_input(b, r));
+        } else if (n->op == OP_fusion) {
+            if (nk == b->nk)
+                return FAIL(b->cx, INTERNAL, "program: more fusions than the %d kernels", b->nk);
+            b->slot_base[r] = (int32_t)b->nslot;
+            for (uint32_t i = 0; i < graph_result_count(g, r); i++)
+                slot_add(b, graph_result_type(g, r, i));
+            const Kernel *k = &b->k[nk];
+            if (k->nin != n->nargs || k->nout != graph_result_count(g, r))
+                return FAIL(b->cx, INTERNAL, "program: kernel %s does not fit node %%%u", k->name,
+                            r);
+            b->fusion[nk++] = r;
+        } else if (n->op != OP_get || g->node[n->arg[0]].op != OP_fusion) {
+            return FAIL(b->cx, INTERNAL, "program: %s stands outside of every fusion",
+                        op_info[n->op].name);
+        }
+    }
+    if (nk != b->nk)
+        return FAIL(b->cx, INTERNAL, "program: %d fusions for %d kernels", nk, b->nk);
+    return ST_OK;
+}
+
+/* ------------------------------------------------------------ outputs */
+
+static void copy_add(Bind *b, int32_t from, int32_t to)
+{
+    arena_grow(b->arena, b->copy, b->ncopy, b->copy_cap);
+    b->copy[b->ncopy++] = (Copy){ from, to };
+}
+
+static bool is_output(const Bind *b, Ref r)
+{
+    for (uint32_t i = 0; i < b->g->nout; i++)
+        if (b->g->out[i].value == r)
+            return true;
+    return false;
+}
+
+/* May result i of kernel number `at` be written over the input w? */
+static bool may_overwrite(const Bind *b, int at, uint32_t i, Ref w)
+{
+    const Node *n = &b->g->node[b->fusion[at]];
+    uint32_t uses = 0, where = 0;
+    for (uint32_t a = 0; a < n->nargs; a++)
+        if (n->arg[a] == w) {
+            uses++;
+            where = a;
+        }
+    if (uses > 1 || (uses == 1 && b->k[at].inplace[i] != (int32_t)where) || is_output(b, w))
+        return false;
+    for (int later = at + 1; later < b->nk; later++) {
+        const Node *m = &b->g->node[b->fusion[later]];
+        for (uint32_t a = 0; a < m->nargs; a++)
+            if (m->arg[a] == w)
+                return false;
+    }
+    return true;
+}
+
+static void bind_replacing(Bind *b, const Output *o)
+{
+    const Node *v = &b->g->node[o->value];
+    const int32_t from = slot_of(b, o->value), to = slot_of(b, o->replaces);
+    int at = 0;
+
+    if (o->value == o->replaces)
+        return;
+    if (v->op == OP_get && root_of(b, from) == from) {
+        while (b->fusion[at] != v->arg[0])
+            at++;
+        if (may_overwrite(b, at, v->attr.get.index, o->replaces)) {
+            b->slot[from].root = to;
+            return;
+        }
+    }
+    copy_add(b, from, to);
+}
+
+static Status bind_plain(Bind *b, const Output *o, GtcTensor *t, int32_t *slot)
+{
+    Slot *s = &b->slot[slot_of(b, o->value)];
+    int32_t at = slot_of(b, o->value);
+    if (s->fixed || s->root != at) { /* an input, in the store, or an output already */
+        const int32_t from = at;
+        at = slot_add(b, s->type);
+        copy_add(b, from, at);
+        s = &b->slot[at];
+    }
+    t->data = s->fixed = own(b, s->bytes);
+    if (!t->data)
+        return FAIL(b->cx, MEMORY, "no memory for output %s: %s", t->name, type_str(&t->type));
+    b->p->info.arena_bytes = size_add(b->p->info.arena_bytes, s->bytes);
+    *slot = at;
+    return ST_OK;
+}
+
+static Status bind_outputs(Bind *b)
+{
+    const Graph *g = b->g;
+    GtcProgram *p = b->p;
+    p->out = arena_array(p->arena, Port, g->nout);
+    p->nout = (int)g->nout;
+    for (uint32_t i = 0; i < g->nout; i++)
+        if (g->out[i].replaces)
+            bind_replacing(b, &g->out[i]);
+    for (uint32_t i = 0; i < g->nout; i++) {
+        const Output *o = &g->out[i];
+        const Node *from = o->replaces ? &g->node[o->replaces] : NULL;
+        Port *port = &p->out[i];
+        const char *name = o->name ? o->name : from ? from->name : NULL;
+        port->slot = -1;
+        port->tensor = (GtcTensor){ .name = name ? arena_strdup(p->arena, name)
+                                                 : arena_printf(p->arena, "out%u", i),
+                                    .kind = from ? from->attr.input.kind : INPUT_batch,
+                                    .type = b->slot[slot_of(b, o->value)].type };
+        if (!o->replaces)
+            TRY(bind_plain(b, o, &port->tensor, &port->slot));
+    }
+    return ST_OK;
+}
+
+/* A copy whose source another copy writes (two states that swap) goes through memory of its own,
+ * and those come first. */
+static void stage_copies(Bind *b)
+{
+    const unsigned n = b->ncopy;
+    Copy *old = b->copy;
+    b->copy = NULL;
+    b->ncopy = b->copy_cap = 0;
+    for (unsigned i = 0; i < n; i++)
+        for (unsigned j = 0; j < n; j++)
+            if (root_of(b, old[i].from) == root_of(b, old[j].to)) {
+                const int32_t stage = slot_add(b, b->slot[old[i].from].type);
+                copy_add(b, old[i].from, stage);
+                old[i].from = stage;
+                break;
+            }
+    for (unsigned i = 0; i < n; i++)
+        copy_add(b, old[i].from, old[i].to);
+}
+
+/* ------------------------------------------------------------ barriers and epochs */
+
+/* Has a thread that may not be ours touched it in this epoch? */
+static bool touched(const Bind *b, const int32_t at[2], bool serial)
+{
+    return at[0] == b->epoch || (at[1] == b->epoch && !serial);
+}
+
+static bool conflicts(const Bind *b, int32_t slot, bool writes, bool serial)
+{
+    const Slot *s = &b->slot[root_of(b, slot)];
+    return touched(b, s->written, serial) || (writes && touched(b, s->read, serial));
+}
+
+static void touch(Bind *b, int32_t slot, bool writes, bool serial)
+{
+    Slot *s = &b->slot[root_of(b, slot)];
+    (writes ? s->written : s->read)[serial] = b->epoch;
+    if (s->first > b->epoch)
+        s->first = b->epoch;
+    s->last = b->epoch;
+}
+
+/* Gives the step its epoch.  A team of one needs no barrier, and each step is an epoch. */
+static void order_step(Bind *b, Step *s, const int32_t *slot, uint32_t nin, uint32_t n)
+{
+    const bool alone = b->p->d->target.threads == 1;
+    bool clash = false;
+    for (uint32_t i = 0; i < n; i++)
+        clash |= conflicts(b, slot[i], i >= nin, s->serial);
+    if (clash || (alone && s != b->p->schedule.step))
+        b->epoch++;
+    s->barrier = clash && !alone;
+    s->epoch = b->epoch;
+    for (uint32_t i = 0; i < n; i++)
+        touch(b, slot[i], i >= nin, s->serial);
+}
+
+static void order_steps(Bind *b, const Code *code, int32_t **slots)
+{
+    GtcProgram *p = b->p;
+    Schedule *sched = &p->schedule;
+    sched->step = arena_array(p->arena, Step, b->nk + (int)b->ncopy);
+    for (int i = 0; i < b->nk; i++) {
+        const Kernel *k = &b->k[i];
+        const Node *n = &b->g->node[b->fusion[i]];
+        Step *s = &sched->step[sched->nstep++];
+        *s = (Step){ .fn = code[i].fn, .nin = k->nin, .nout = k->nout, .kernel = i };
+        s->serial = k->serial || !s->fn;
+        if (!s->fn)
+            s->body = p->bodies->node[b->fusion[i]].attr.fusion.body;
+        int32_t *slot = slots[i] = arena_array(b->arena, int32_t, k->nin + k->nout);
+        for (uint32_t a = 0; a < k->nin; a++)
+            slot[a] = slot_of(b, n->arg[a]);
+        for (uint32_t o = 0; o < k->nout; o++)
+            slot[k->nin + o] = b->slot_base[b->fusion[i]] + (int32_t)o;
+        order_step(b, s, slot, k->nin, k->nin + k->nout);
+    }
+    for (unsigned i = 0; i < b->ncopy; i++) {
+        Step *s = &sched->step[sched->nstep++];
+        int32_t *slot = slots[b->nk + (int)i] = arena_array(b->arena, int32_t, 2);
+        *s = (Step){ .nin = 1, .nout = 1, .kernel = -1 };
+        s->copy_bytes = b->slot[b->copy[i].from].bytes;
+        slot[0] = b->copy[i].from;
+        slot[1] = b->copy[i].to;
+        order_step(b, s, slot, 1, 2);
+    }
+}
+
+/* ------------------------------------------------------------ memory */
+
+/* Only what runs as code needs its workspace. */
+static void plan_workspace(Bind *b)
+{
+    const Schedule *s = &b->p->schedule;
+    b->work = arena_array(b->p->arena, MemBuf, 2 * s->nstep);
+    for (int i = 0; i < s->nstep; i++) {
+        const Step *step = &s->step[i];
+        const Kernel *k = step->fn ? &b->k[step->kernel] : NULL;
+        const int64_t nt = step->serial ? 1 : b->p->d->target.threads;
+        b->work[2 * i] = b->work[2 * i + 1] =
+            (MemBuf){ .align = 64, .first = step->epoch, .last = step->epoch };
+        if (k) {
+            b->work[2 * i].bytes = k->shared_bytes;
+            b->work[2 * i + 1].bytes = size_mul(k->private_bytes, nt);
+            b->work[2 * i + 1].align = 4096;
+        }
+    }
+    b->nwork = 2 * s->nstep;
+}
+
+static void plan_slots(Bind *b)
+{
+    b->buf = arena_array(b->p->arena, MemBuf, b->nslot);
+    for (unsigned i = 0; i < b->nslot; i++) {
+        Slot *s = &b->slot[i];
+        if (s->fixed || s->root != (int32_t)i || s->last < 0)
+            continue;
+        s->plan = b->nbuf;
+        b->buf[b->nbuf++] =
+            (MemBuf){ .bytes = s->bytes, .align = 64, .first = s->first, .last = s->last };
+    }
+}
+
+/* Gives each buffer its address in at[]: in one block, or in sanitized builds each on its own. */
+static Status place(Bind *b, MemBuf *buf, int n, int64_t peak, const char *what, char **at)
+{
+#if defined(GTC_SANITIZE)
+    Schedule *s = &b->p->schedule;
+    Guard *more = arena_array(b->p->arena, Guard, s->nguard + n);
+    if (s->nguard)
+        memcpy(more, s->guard, (size_t)s->nguard * sizeof *more);
+    s->guard = more;
+    for (int i = 0; i < n; i++) {
+        at[i] = own(b, buf[i].bytes);
+        if (!at[i])
+            return FAIL(b->cx, MEMORY, "no memory for %s: %lld bytes", what, (long long)peak);
+        if (buf[i].bytes)
+            s->guard[s->nguard++] = (Guard){ at[i], &buf[i] };
+    }
+#else
+    char *block = own(b, peak);
+    if (!block)
+        return FAIL(b->cx, MEMORY, "no memory for %s: %lld bytes", what, (long long)peak);
+    for (int i = 0; i < n; i++)
+        at[i] = block + buf[i].offset;
+#endif
+    return ST_OK;
+}
+
+static Status place_all(Bind *b, int32_t **slots)
+{
+    GtcProgram *p = b->p;
+    Schedule *s = &p->schedule;
+    plan_slots(b);
+    plan_workspace(b);
+    const int64_t values = memplan_solve(b->arena, b->buf, b->nbuf);
+    p->info.workspace_bytes = memplan_solve(b->arena, b->work, b->nwork);
+    p->info.arena_bytes = size_add(p->info.arena_bytes, values);
+    p->info.peak_bytes =
+        size_add(size_add(p->info.arena_bytes, p->info.weight_bytes), p->info.workspace_bytes);
+    char **at = arena_array(b->arena, char *, b->nbuf),
+         **work = arena_array(b->arena, char *, b->nwork);
+    TRY(place(b, b->buf, b->nbuf, values, "the values of a run", at));
+    TRY(place(b, b->work, b->nwork, p->info.workspace_bytes, "the kernels' workspace", work));
+    for (int i = 0; i < s->nstep; i++) {
+        Step *step = &s->step[i];
+        const uint32_t n = step->nin + step->nout;
+        step->arg = arena_array(p->arena, void *, n + 2);
+        for (uint32_t a = 0; a < n; a++) {
+            const Slot *root = &b->slot[root_of(b, slots[i][a])];
+            step->arg[a] = root->fixed ? root->fixed : at[root->plan];
+        }
+        step->arg[n] = work[2 * i];
+        step->arg[n + 1] = work[2 * i + 1];
+    }
+    return ST_OK;
+}
+
+/* ------------------------------------------------------------ what a kernel is, for people */
+
+static void layers_of(const Graph *body, uint8_t *seen, int n)
+{
+    for (Ref r = 1; r < body->nnode; r++) {
+        const Node *node = &body->node[r];
+        const int layer = node->region ? body->region[node->region].layer : -1;
+        if (layer >= 0 && layer < n && op_info[node->op].cls != CLASS_SOURCE)
+            seen[layer] = 1;
+        if (node->op == OP_scan)
+            layers_of(node->attr.scan.body, seen, n);
+    }
+}
+
+static const char *layers_text(Arena *arena, const Graph *body)
+{
+    enum { MAX_LAYERS = 4096 };
+    uint8_t seen[MAX_LAYERS] = { 0 };
+    Strbuf b = { 0 };
+    layers_of(body, seen, MAX_LAYERS);
+    for (int i = 0; i < MAX_LAYERS; i++)
+        if (seen[i])
+            strbuf_printf(&b, "%s%d", b.n ? "," : "", i);
+    const char *text = arena_strdup(arena, strbuf_str(&b));
+    strbuf_free(&b);
+    return text;
+}
+
+static const char *keep(Arena *arena, const char *s)
+{
+    return arena_strdup(arena, s ? s : "");
+}
+
+static void describe_kernels(Bind *b, const Code *code)
+{
+    GtcProgram *p = b->p;
+    p->kernel = arena_array(p->arena, GtcKernelInfo, b->nk);
+    for (int i = 0; i < b->nk; i++) {
+        const Kernel *k = &b->k[i];
+        p->kernel[i] = (GtcKernelInfo){
+            .name = keep(p->arena, k->name),
+            .label = keep(p->arena, k->label),
+            .planner = keep(p->arena, k->planner),
+            .node = b->fusion[i],
+            .layers = layers_text(p->arena, b->g->node[b->fusion[i]].attr.fusion.body),
+            .source = keep(p->arena, k->source),
+            .plan = keep(p->arena, k->plan),
+            .flops = k->flops,
+            .bytes = k->bytes,
+            .interpreted = !code[i].fn,
+        };
+        p->info.compiled += code[i].from == CODE_COMPILED;
+        p->info.cached += code[i].from == CODE_CACHED;
+        p->info.interpreted += code[i].from == CODE_NONE;
+    }
+    p->info.kernels = b->nk;
+}
+
+/* The interpreter needs the bodies for as long as the program lives, so it reads them back from the
+ * text into the program's own arena. */
+static Status keep_graph(Bind *b, const Code *code)
+{
+    GtcProgram *p = b->p;
+    Strbuf text = { 0 };
+    bool interpret = false;
+    graph_print(b->g, &text);
+    p->fused_text = arena_strdup(p->arena, strbuf_str(&text));
+    strbuf_free(&text);
+    for (int i = 0; i < b->nk; i++)
+        interpret |= !code[i].fn;
+    if (interpret)
+        TRY(graph_parse(b->cx, p->arena, "fused graph", p->fused_text, &p->bodies));
+    return ST_OK;
+}
+
+static Status program_build(Bind *b, bool no_cache)
+{
+    GtcProgram *p = b->p;
+    Code *code = arena_array(b->arena, Code, b->nk);
+    TRY(find_slots(b));
+    TRY(p->d->ops->load(b->cx, p->d, b->k, b->nk, no_cache, code, &p->module));
+    TRY(keep_graph(b, code));
+    describe_kernels(b, code);
+    TRY(bind_outputs(b));
+    stage_copies(b);
+    int32_t **slots = arena_array(b->arena, int32_t *, b->nk + (int)b->ncopy);
+    order_steps(b, code, slots);
+    return place_all(b, slots);
+}
+
+Status program_create(Ctx *cx, GtcDevice *d, GtcStore *s, const Graph *fused, const Kernel *k,
+                      int n, bool no_cache, GtcProgram **out)
+{
+    *out = NULL;
+    GtcProgram *p = calloc(1, sizeof *p);
+    if (!p)
+        return FAIL(cx, MEMORY, "no memory for a program");
+    p->d = d;
+    p->arena = arena_new();
+    Bind b = { .cx = cx, .p = p, .store = s, .g = fused, .k = k, .nk = n, .arena = arena_new() };
+    const Status status = program_build(&b, no_cache);
+    arena_free(b.arena);
+    if (status != ST_OK) {
+        gtc_program_destroy(p);
+        return status;
+    }
+    *out = p;
+    return ST_OK;
+}
+
+void gtc_program_destroy(GtcProgram *p)
+{
+    if (!p)
+        return;
+    for (unsigned i = 0; i < p->nowned; i++)
+        p->d->ops->release(p->d, p->owned[i]);
+    p->d->ops->unload(p->d, p->module);
+    arena_free(p->arena);
+    free(p);
+}
+
+/* ------------------------------------------------------------ running and asking */
+
+Status gtc_program_run(Ctx *cx, GtcProgram *p)
+{
+    return p->d->ops->run(cx, p->d, &p->schedule, NULL);
+}
+
+Status gtc_program_profile(Ctx *cx, GtcProgram *p, int runs, double *ms)
+{
+    memset(ms, 0, (size_t)p->info.kernels * sizeof *ms);
+    for (int i = 0; i < runs; i++)
+        TRY(p->d->ops->run(cx, p->d, &p->schedule, ms));
+    return ST_OK;
+}
+
+int gtc_program_input_count(const GtcProgram *p)
+{
+    return p->nin;
+}
+GtcTensor gtc_program_input(const GtcProgram *p, int i)
+{
+    return p->in[i].tensor;
+}
+int gtc_program_output_count(const GtcProgram *p)
+{
+    return p->nout;
+}
+GtcTensor gtc_program_output(const GtcProgram *p, int i)
+{
+    return p->out[i].tensor;
+}
+
+static int port_find(const Port *port, int n, const char *name)
+{
+    for (int i = 0; i < n; i++)
+        if (strcmp(port[i].tensor.name, name) == 0)
+            return i;
+    return -1;
+}
+
+int gtc_program_find_input(const GtcProgram *p, const char *name)
+{
+    return port_find(p->in, p->nin, name);
+}
+int gtc_program_find_output(const GtcProgram *p, const char *name)
+{
+    return port_find(p->out, p->nout, name);
+}
+GtcProgramInfo gtc_program_info(const GtcProgram *p)
+{
+    return p->info;
+}
+GtcKernelInfo gtc_program_kernel(const GtcProgram *p, int i)
+{
+    return p->kernel[i];
+}
+const char *gtc_program_fused_text(const GtcProgram *p)
+{
+    return p->fused_text;
+}
+
+void program_set_info(GtcProgram *p, int ops, double compile_ms)
+{
+    p->info.ops = ops;
+    p->info.compile_ms = compile_ms;
+}
+
+int program_barriers(const GtcProgram *p)
+{
+    int n = 0;
+    for (int i = 0; i < p->schedule.nstep; i++)
+        n += p->schedule.step[i].barrier;
+    return n;
+}

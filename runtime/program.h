@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GTC_RUNTIME_PROGRAM_H
+#define GTC_RUNTIME_PROGRAM_H
+
+#include "runtime/device.h"
+
+/* Binds a fused graph and its kernels (kernel i belongs to the i-th fusion node) to memory: loads
+ * the code, orders the steps, puts barriers, plans memory, adds missing tensors to the store.
+ * Copies what it keeps.  Fails with ST_TYPE when the store's tensors do not fit, with ST_MEMORY,
+ * and with ST_INTERNAL when the graph is not fused. */
+Status program_create(Ctx *cx, GtcDevice *d, GtcStore *s, const Graph *fused, const Kernel *k,
+                      int n, bool no_cache, GtcProgram **out);
+
+/* What only the pipeline knows; shows in gtc_program_info. */
+void program_set_info(GtcProgram *p, int ops, double compile_ms);
+
+/* For tests: the barriers of one run. */
+int program_barriers(const GtcProgram *p);
+
+/* The tensor of that name, added zeroed when the store has none; ST_TYPE when its type differs. */
+Status store_tensor(Ctx *cx, GtcStore *s, const char *name, InputKind kind, const Type *type,
+                    GtcTensor **out);
+
+#endif
