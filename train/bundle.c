@@ -51,7 +51,7 @@ static void put_scaler(Strbuf *b, const char *key, const Scaler *s)
     strbuf_add(b, "},\n");
 }
 
-static void put_fit(Strbuf *b, const DataFit *fit, const StrList *data_dirs)
+static void put_fit(Strbuf *b, const DataFit *fit, const StrList *data_dirs, const char *mode)
 {
     strbuf_add(b, "{");
     put_scaler(b, "x", &fit->x);
@@ -68,7 +68,7 @@ static void put_fit(Strbuf *b, const DataFit *fit, const StrList *data_dirs)
     }
     strbuf_add(b, "],\n\"data_dirs\":");
     put_strings(b, data_dirs);
-    strbuf_add(b, "}\n");
+    strbuf_printf(b, ",\n\"mode\":\"%s\"}\n", mode);
 }
 
 static Status write_in(Ctx *cx, const char *dir, const char *name, const char *text, size_t n)
@@ -81,10 +81,10 @@ static Status write_in(Ctx *cx, const char *dir, const char *name, const char *t
 }
 
 Status bundle_write(Ctx *cx, const char *dir, const Model *m, const DataFit *fit,
-                    const StrList *data_dirs)
+                    const StrList *data_dirs, const char *mode)
 {
     Strbuf b = { 0 };
-    put_fit(&b, fit, data_dirs);
+    put_fit(&b, fit, data_dirs, mode);
     Status st = write_in(cx, dir, "fit.json", b.s, b.n);
     strbuf_free(&b);
     if (st == ST_OK)
@@ -151,6 +151,10 @@ static Status get_fit(Ctx *cx, Arena *a, const Json *root, Bundle *b)
     TRY(get_strings(cx, a, json_member(root, "features"), &b->fit.features));
     TRY(get_strings(cx, a, json_member(root, "classes"), &b->fit.classes));
     TRY(get_strings(cx, a, json_member(root, "data_dirs"), &b->data_dirs));
+    const Json *mode = json_member(root, "mode");
+    if (!mode || mode->kind != JSON_STRING)
+        return FAIL(cx, DATA, "fit.json: the mode is not there");
+    b->mode = arena_strdup(a, mode->string);
     const Json *category = json_member(root, "category");
     if (!category || category->kind != JSON_ARRAY)
         return FAIL(cx, DATA, "fit.json: the list category is not there");

@@ -11,10 +11,11 @@ typedef struct Bundle {
     Model *model;      /* owned */
     DataFit fit;       /* the model's arena's */
     StrList data_dirs; /* where its data were found when it was trained */
+    const char *mode;  /* "default" or "eager": how it was compiled */
 } Bundle;
 
 Status bundle_write(Ctx *cx, const char *dir, const Model *m, const DataFit *fit,
-                    const StrList *data_dirs);
+                    const StrList *data_dirs, const char *mode);
 /* overrides as model_load's. */
 Status bundle_read(Ctx *cx, const char *dir, const char *const *overrides, int noverrides,
                    Bundle **out);

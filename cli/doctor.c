@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "cli/cli.h"
+#include "models/json.h"
+
+enum { MOST = 8 };
+
+static void put_pair(Strbuf *b, int i, const char *k1, const char *v1, const char *k2,
+                     const char *v2)
+{
+    strbuf_printf(b, "%s{\"%s\":", i ? "," : "", k1);
+    json_print_string(v1, b);
+    strbuf_printf(b, ",\"%s\":", k2);
+    json_print_string(v2, b);
+    strbuf_putc(b, '}');
+}
+
+static Status check_device(Cli *c)
+{
+    GtcDevice *d;
+    TRY(gtc_device_open(&c->cx, options_text(c->o, OPT_device, "auto"),
+                        (int)options_int(c->o, OPT_threads, 0), &d));
+    if (cli_talks(c))
+        printf("device    %s\n", gtc_device_describe(d));
+    put_pair(&c->json, 0, "name", gtc_device_name(d), "description", gtc_device_describe(d));
+    gtc_device_close(d);
+    return ST_OK;
+}
+
+/* ok: models train at full speed here.  Without a compiler they train too, in the evaluator. */
+Status cli_doctor(Cli *c)
+{
+    GtcCompiler compiler[MOST];
+    GtcCacheInfo cache = { 0 };
+    strbuf_add(&c->json, "{\"devices\":[");
+    TRY(check_device(c));
+    strbuf_add(&c->json, "],\"compilers\":[");
+    const int n = gtc_compilers(&c->cx, compiler, MOST);
+    for (int i = 0; i < n; i++) {
+        put_pair(&c->json, i, "path", compiler[i].path, "version", compiler[i].version);
+        if (cli_talks(c))
+            printf("compiler  %s: %s\n", compiler[i].path, compiler[i].version);
+    }
+    if (n == 0)
+        log_say(&c->cx, LOG_WARN,
+                "no C compiler found: kernels will run in the evaluator, which "
+                "is slow; install gcc or clang, or set CC");
+    const bool cached = gtc_cache_info(&c->cx, &cache) == ST_OK;
+    if (!cached)
+        log_say(&c->cx, LOG_WARN, "the kernel cache cannot be used: %s", c->cx.msg);
+    else if (cli_talks(c))
+        printf("cache     %s: %lld entries\n", cache.dir, (long long)cache.entries);
+    strbuf_add(&c->json, "],\"libraries\":[],\"cache\":");
+    json_print_string(cached ? cache.dir : "", &c->json);
+    strbuf_printf(&c->json, ",\"ok\":%s}", n > 0 && cached ? "true" : "false");
+    if (cli_talks(c))
+        printf("%s\n", n > 0 && cached ? "all is well" : "gtc works, but not at full speed");
+    return ST_OK;
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/work.h"
+#include "ir/base/os.h"
+#include "models/json.h"
+
+typedef struct Emit {
+    Cli *c;
+    const GtcProgram *p;
+    LayerInfo *layer;
+    int nlayer;
+} Emit;
+
+/* "0,3" with names: "conv, pool". */
+static void layer_names(const Emit *e, const char *ordinals, bool json, Strbuf *out)
+{
+    const char *sep = "";
+    while (*ordinals) {
+        char *end;
+        const long k = strtol(ordinals, &end, 10);
+        if (end == ordinals)
+            return;
+        if (k >= 0 && k < e->nlayer) {
+            strbuf_add(out, sep);
+            if (json)
+                json_print_string(e->layer[k].name, out);
+            else
+                strbuf_add(out, e->layer[k].name);
+            sep = json ? "," : ", ";
+        }
+        ordinals = *end == ',' ? end + 1 : end;
+    }
+}
+
+/* The first launch with the same source, which may be this one. */
+static int first_equal(const Emit *e, int i)
+{
+    const char *source = gtc_program_kernel(e->p, i).source;
+    for (int j = 0; j < i; j++) {
+        const char *other = gtc_program_kernel(e->p, j).source;
+        if (source && other && strcmp(source, other) == 0)
+            return j;
+    }
+    return i;
+}
+
+/* The map of launches, then each kernel once. */
+static void emit_kernels(const Emit *e, bool plans, Strbuf *out)
+{
+    const int n = gtc_program_info(e->p).kernels;
+    for (int i = 0; i < n; i++) {
+        const GtcKernelInfo k = gtc_program_kernel(e->p, i);
+        const int same = first_equal(e, i);
+        Strbuf names = { 0 };
+        layer_names(e, k.layers ? k.layers : "", false, &names);
+        strbuf_printf(out, "// launch %d: %s, by %s%s%s%s", i, k.name,
+                      k.planner ? k.planner : "the evaluator", names.n ? ", for " : "",
+                      strbuf_str(&names), k.interpreted ? ", in the evaluator" : "");
+        strbuf_printf(out, same < i ? ", the kernel of launch %d\n" : "\n", same);
+        strbuf_free(&names);
+    }
+    for (int i = 0; i < n; i++) {
+        const GtcKernelInfo k = gtc_program_kernel(e->p, i);
+        const char *text = plans ? k.plan : k.source;
+        if (first_equal(e, i) == i)
+            strbuf_printf(out, "\n// ---- %s\n%s", k.name, text ? text : "");
+    }
+}
+
+static void emit_json(const Emit *e, Strbuf *out)
+{
+    const int n = gtc_program_info(e->p).kernels;
+    strbuf_add(out, "{\"kernels\":[");
+    for (int i = 0; i < n; i++) {
+        const GtcKernelInfo k = gtc_program_kernel(e->p, i);
+        strbuf_printf(out, "%s{\"name\":", i ? "," : "");
+        json_print_string(k.name, out);
+        strbuf_add(out, ",\"label\":");
+        json_print_string(k.label ? k.label : "", out);
+        strbuf_add(out, ",\"planner\":");
+        json_print_string(k.planner ? k.planner : "", out);
+        strbuf_printf(out, ",\"same_as\":%d,\"layers\":[", first_equal(e, i));
+        layer_names(e, k.layers ? k.layers : "", true, out);
+        strbuf_printf(out, "],\"flops\":%.6g,\"bytes\":%.6g,\"interpreted\":%s}", k.flops, k.bytes,
+                      k.interpreted ? "true" : "false");
+    }
+    strbuf_add(out, "]}");
+}
+
+static Status parse_kind(Cli *c, BuildKind *out)
+{
+    static const char *const names[] = {
+        [BUILD_TRAIN] = "train", [BUILD_EVAL] = "eval", [BUILD_PREDICT] = "predict"
+    };
+    const char *name = options_text(c->o, OPT_program, "train");
+    for (int k = 0; k <= BUILD_PREDICT; k++)
+        if (strcmp(name, names[k]) == 0) {
+            *out = (BuildKind)k;
+            return ST_OK;
+        }
+    return FAIL(&c->cx, USAGE, "--program: wants train, eval or predict, got '%s'", name);
+}
+
+static Status emit(Cli *c, Work *w, Strbuf *out)
+{
+    BuildKind kind;
+    TRY(parse_kind(c, &kind));
+    TRY(work_open_model(c, w, c->o->arg));
+    TRY(work_open_data(c, w));
+    TRY(work_open_session(c, w, 1u << kind));
+    Emit e = { .c = c, .p = w->session->program[kind] };
+    TRY(model_layers(&c->cx, w->model, data_shape(w->data), c->o->arena, &e.layer, &e.nlayer));
+    if (options_flag(c->o, OPT_graph))
+        strbuf_add(out, gtc_program_fused_text(e.p));
+    if (options_flag(c->o, OPT_plan))
+        emit_kernels(&e, true, out);
+    if (options_flag(c->o, OPT_kernels) ||
+        (!options_flag(c->o, OPT_graph) && !options_flag(c->o, OPT_plan)))
+        emit_kernels(&e, false, out);
+    emit_json(&e, &c->json);
+    const char *path = options_text(c->o, OPT_out, NULL);
+    if (path)
+        return os_write_file(&c->cx, path, strbuf_str(out), out->n);
+    if (cli_talks(c))
+        fputs(strbuf_str(out), stdout);
+    return ST_OK;
+}
+
+Status cli_emit(Cli *c)
+{
+    Work w = { 0 };
+    Strbuf out = { 0 };
+    const Status st = emit(c, &w, &out);
+    strbuf_free(&out);
+    work_close(&w);
+    return st;
+}

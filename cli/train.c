@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/work.h"
+#include "ir/base/os.h"
+#include "train/loop.h"
+
+/* On a terminal only: one line that is written over. */
+static void progress(void *arg, const TrainProgress *p)
+{
+    enum { WIDTH = 30 };
+    Cli *c = arg;
+    char bar[WIDTH + 1];
+    const int done = (int)(WIDTH * p->batch / (p->batches ? p->batches : 1));
+    if (p->batch != p->batches && p->batch % (p->batches / 200 + 1))
+        return;
+    for (int i = 0; i < WIDTH; i++)
+        bar[i] = i < done ? '#' : '.';
+    bar[WIDTH] = '\0';
+    fprintf(stderr, "\repoch %lld/%lld [%s] %lld/%lld  loss %.5g\033[K", (long long)p->epoch,
+            (long long)p->epochs, bar, (long long)p->batch, (long long)p->batches, p->loss);
+    c->bar = true;
+}
+
+/* The run that predict and eval take when none is named. */
+static Status remember_run(Cli *c, const char *dir)
+{
+    TRY(os_make_dirs(&c->cx, ".gtc"));
+    const char *line = arena_printf(c->o->arena, "%s\n", dir);
+    return os_write_file(&c->cx, ".gtc/run", line, strlen(line));
+}
+
+static void print_result(const TrainCall *call, const TrainResult *r)
+{
+    Strbuf text = { 0 };
+    if (r->has_test)
+        metrics_text(&r->test, &text);
+    printf("%lld epochs (best %lld) in %.1f s, %.3g ms a step\n", (long long)r->epochs_run,
+           (long long)r->best_epoch, r->seconds, r->step_ms);
+    printf("test: %s\n", r->has_test ? strbuf_str(&text) : "no rows");
+    printf("run: %s\n", call->dir);
+    strbuf_free(&text);
+}
+
+static Status train(Cli *c, Work *w)
+{
+    const Options *o = c->o;
+    const char *resume = options_text(o, OPT_resume, NULL);
+    if (resume && !*resume && o->arg)
+        resume = o->arg;
+    else if (resume && o->arg)
+        return FAIL(&c->cx, USAGE,
+                    "gtc train: --resume=%s goes on with that run; what is '%s' for?", resume,
+                    o->arg);
+    if (resume && options_text(o, OPT_out, NULL) && o->set_by[OPT_out] == 2)
+        return FAIL(&c->cx, USAGE,
+                    "gtc train: --resume goes on in the run's own folder; drop --out");
+    TRY(resume ? work_open_run(c, w, resume) : work_open_model(c, w, o->arg));
+    TRY(work_open_data(c, w));
+    TRY(work_open_session(c, w, SESSION_TRAIN | SESSION_EVAL));
+    if (!resume)
+        TRY(report_make_run(&c->cx, options_text(o, OPT_out, NULL), w->model->name,
+                            options_text(o, OPT_run_suffix, NULL), &w->dir));
+    const char *dir = strbuf_str(&w->dir);
+    TRY(bundle_write(&c->cx, dir, w->model, data_fit(w->data), &w->dirs,
+                     w->opt.mode == GTC_EAGER ? "eager" : "default"));
+    TRY(remember_run(c, dir));
+    cli_catch_signals();
+    const TrainCall call = {
+        .dir = dir,
+        .resume = resume != NULL,
+        .save_every_s = 60,
+        .stop = { cli_stop_asked, NULL },
+        .progress = isatty(STDERR_FILENO) && !options_flag(o, OPT_quiet) ? progress : NULL,
+        .progress_arg = c,
+    };
+    TrainResult result;
+    TRY(train_run(&c->cx, w->session, w->data, &call, o->arena, &result));
+    cli_bar_clear(c);
+    if (cli_talks(c))
+        print_result(&call, &result);
+    train_json(w->session, &call, &result, &c->json);
+    return ST_OK;
+}
+
+Status cli_train(Cli *c)
+{
+    Work w = { 0 };
+    const Status st = train(c, &w);
+    work_close(&w);
+    return st;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GTC_CLI_WORK_H
+#define GTC_CLI_WORK_H
+
+#include "cli/cli.h"
+#include "train/bundle.h"
+#include "train/session.h"
+
+/* What most verbs work on: a model with its data, device and programs, opened in that order, each
+ * with the options that concern it.  { 0 } is a closed one. */
+typedef struct Work {
+    Model *model;   /* the bundle's, or own */
+    Bundle *bundle; /* of a run, else NULL */
+    Strbuf dir;     /* the run's folder */
+    StrList dirs;   /* where data are looked for, in order; the arena of the options */
+    GtcOptions opt;
+    Data *data;
+    GtcDevice *device;
+    Session *session;
+} Work;
+
+/* arg: a model.json or a plan; NULL: the newest plan, whose name and age are said. */
+Status work_open_model(Cli *c, Work *w, const char *arg);
+/* arg: a run's folder; NULL: the newest run. */
+Status work_open_run(Cli *c, Work *w, const char *arg);
+/* --data and --split of predict and eval, before work_open_data: *split is what is left to read. */
+Status work_choose_rows(Cli *c, Work *w, Split *split);
+Status work_open_data(Cli *c, Work *w);
+Status work_open_session(Cli *c, Work *w, unsigned kinds);
+void work_close(Work *w);
+
+/* The plan of a model: .gtc/NAME.plan.json, or --out. */
+Status work_write_plan(Cli *c, const Work *w, Strbuf *path);
+
+#endif
