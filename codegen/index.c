@@ -289,10 +289,11 @@ IxPool *ix_pool_new(Arena *arena)
     return p;
 }
 
-/* The emitter's own names: values v12, accumulators a3, the function's arguments. */
+/* The emitter's own names: values v12, accumulators a3, ends of loops, the function's arguments. */
 static bool name_reserved(const char *s)
 {
-    if (!strcmp(s, "arg") || !strcmp(s, "team"))
+    size_t n = strlen(s);
+    if (!strcmp(s, "arg") || !strcmp(s, "team") || (n > 4 && !strcmp(s + n - 4, "_end")))
         return true;
     return (*s == 'v' || *s == 'a') && s[1] && strspn(s + 1, "0123456789") == strlen(s + 1);
 }
@@ -306,13 +307,18 @@ static Var name_find(const IxPool *p, const char *name)
     return 0;
 }
 
+bool ix_name_taken(const IxPool *p, const char *name)
+{
+    return name_reserved(name) || name_find(p, name);
+}
+
 Var ix_var_new(IxPool *p, const char *name, int64_t count)
 {
     gtc_assert(count >= 0, "variable %s of count %lld", name, (long long)count);
     gtc_assert(p->nvar < UINT16_MAX, "more than %d variables", UINT16_MAX);
     Var first = name_find(p, name);
     const char *s = arena_strdup(p->arena, name);
-    while (name_reserved(s) || name_find(p, s)) {
+    while (ix_name_taken(p, s)) {
         p->var[first].alike++; /* of var[0] for reserved names */
         s = arena_printf(p->arena, "%s_%u", name, p->var[first].alike + 1);
     }

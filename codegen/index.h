@@ -24,6 +24,7 @@ IxPool *ix_pool_new(Arena *arena);
 Var         ix_var_new(IxPool *p, const char *name, int64_t count);
 int64_t     ix_var_count(const IxPool *p, Var v);
 const char *ix_var_name(const IxPool *p, Var v);
+bool        ix_name_taken(const IxPool *p, const char *name); /* by a variable, or by the emitter */
 
 Ix ix_const(IxPool *p, int64_t c);
 Ix ix_var(IxPool *p, Var v);

@@ -29,6 +29,10 @@ BufId kir_buf(Kir *k, const KBuf *b)
     gtc_assert(k->nbuf < UINT16_MAX, "more than %d buffers", UINT16_MAX);
     arena_grow(k->arena, k->buf, k->nbuf, k->buf_cap);
     k->buf[k->nbuf] = *b;
+    if (b->cls == BUF_IN && k->nin <= b->arg)
+        k->nin = b->arg + 1;
+    if (b->cls == BUF_OUT && k->nout <= b->arg)
+        k->nout = b->arg + 1;
     return (BufId)k->nbuf++;
 }
 

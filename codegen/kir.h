@@ -30,7 +30,7 @@ typedef struct KBuf {
     const char *name; /* C identifier, unique in the kernel */
     DType    dt;
     BufClass cls;
-    uint32_t arg;     /* IN, OUT: which */
+    uint32_t arg;     /* IN, OUT: which of the inputs, of the outputs */
     int64_t  offset;
     int8_t   rank;
     int64_t  shape[MAX_RANK], stride[MAX_RANK]; /* elements; the last stride is 1 */
@@ -88,6 +88,7 @@ typedef struct Kir {
     uint32_t nval, val_cap;
     KNode   *body;
     int64_t  shared_bytes, private_bytes;
+    uint32_t nin, nout; /* arguments of the kernel; kir_buf raises them to those it sees */
 } Kir;
 
 Kir  *kir_new(Arena *arena, IxPool *pool, int lanes);

@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* KIR as C.  One node is one line; what is not plain C is a gtc_ function of the prelude, whose
+ * suffix says the type: f i l b for a value, h bf u beside them for memory.
+ *
+ * Constants stand where they are used.  All other values are locals that are set once, v12, and
+ * accumulators are a12.  Each access writes its flattened index; what is common to several is left
+ * to the C compiler, which sees all of it as sums of loop counters. */
+#include "codegen/kir.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <string.h>
+
+typedef struct Emit {
+    const Kir *k;
+    const bool *acc;
+    const double **constant; /* of values that are K_CONST */
+    const char **name;       /* of buffers */
+    Strbuf *out;
+    int indent;
+} Emit;
+
+/* The value column of ops.def. */
+static const char *const VALUE[OP_COUNT] = {
+#define OP(id, args, cls, flags, prec, shape, attr, grad)
+#define EW(id, args, flags, prec, shape, grad, value) [OP_##id] = #value,
+#include "ir/ops.def"
+};
+
+static const char *const REG_SUFFIX[] = {
+    [REG_F32] = "f", [REG_I32] = "i", [REG_I64] = "l", [REG_BOOL] = "b"
+};
+
+static const char *c_type(ValInfo t)
+{
+    static const char *const SCALAR[] = { "float", "int", "long", "int" };
+    static const char *const VECTOR[] = { "gtc_vf", "gtc_vi", NULL, "gtc_vi" };
+    const char *s = t.vec ? VECTOR[t.reg] : SCALAR[t.reg];
+    gtc_assert(s, "a vector of i64");
+    return s;
+}
+
+static const char *c_memory_type(DType dt)
+{
+    switch (dt) {
+    case DT_F32:
+        return "float";
+    case DT_F16:
+    case DT_BF16:
+        return "unsigned short";
+    case DT_I32:
+        return "int";
+    case DT_I64:
+        return "long";
+    case DT_U8:
+    case DT_BOOL:
+        return "unsigned char";
+    default:
+        gtc_assert(0, "a kernel buffer of %s", dtype_name(dt));
+        return NULL;
+    }
+}
+
+static const char *memory_suffix(DType dt)
+{
+    static const char *const S[DT_COUNT] = {
+        [DT_F32] = "f", [DT_F16] = "h", [DT_BF16] = "bf",
+        [DT_I32] = "i", [DT_U8] = "u",  [DT_BOOL] = "b",
+    };
+    gtc_assert(S[dt], "a vector of %s in memory", dtype_name(dt));
+    return S[dt];
+}
+
+/* ---- pieces of expressions */
+
+static void put_line(Emit *e)
+{
+    strbuf_printf(e->out, "%*s", 4 * e->indent, "");
+}
+
+/* A literal; operands are primary expressions, so a negative one has parentheses. */
+static void put_constant(Emit *e, RegType reg, double x)
+{
+    if (reg == REG_BOOL) {
+        strbuf_add(e->out, x != 0 ? "1" : "0");
+    } else if (reg == REG_F32) {
+        float f = (float)x;
+        if (isnan(f))
+            strbuf_add(e->out, "GTC_NAN");
+        else if (isinf(f))
+            strbuf_add(e->out, f > 0 ? "GTC_INF" : "(-GTC_INF)");
+        else
+            strbuf_printf(e->out, signbit(f) ? "(%af)" : "%af", (double)f);
+    } else {
+        int64_t i = (int64_t)x;
+        const char *l = reg == REG_I64 ? "L" : "";
+        if (i == (reg == REG_I64 ? INT64_MIN : INT32_MIN))
+            strbuf_printf(e->out, "(%lld%s - 1)", (long long)(i + 1), l);
+        else
+            strbuf_printf(e->out, i < 0 ? "(%lld%s)" : "%lld%s", (long long)i, l);
+    }
+}
+
+static void put_val(Emit *e, Val v)
+{
+    gtc_assert(v > 0 && v < e->k->nval, "no value %u", v);
+    if (e->constant[v])
+        put_constant(e, e->k->val[v].reg, *e->constant[v]);
+    else
+        strbuf_printf(e->out, "%c%u", e->acc[v] ? 'a' : 'v', v);
+}
+
+static void put_vals(Emit *e, const Val *v, int n)
+{
+    for (int i = 0; i < n; i++) {
+        strbuf_add(e->out, i ? ", " : "");
+        put_val(e, v[i]);
+    }
+}
+
+/* name[flattened index] */
+static void put_element(Emit *e, const KNode *n)
+{
+    const KBuf *b = &e->k->buf[n->buf];
+    Ix at = 0;
+    for (int d = 0; d < b->rank; d++)
+        at = ix_add(e->k->pool, at, ix_scale(e->k->pool, n->ix[d], b->stride[d]));
+    strbuf_printf(e->out, "%s[", e->name[n->buf]);
+    ix_print(e->k->pool, at, e->out);
+    strbuf_putc(e->out, ']');
+}
+
+static void put_bound(Emit *e, Ix ix, const char *op, int64_t bound, bool *any)
+{
+    strbuf_add(e->out, *any ? " && " : "");
+    ix_print(e->k->pool, ix, e->out);
+    strbuf_printf(e->out, " %s %lld", op, (long long)bound);
+    *any = true;
+}
+
+/* What the ranges of the loops already say is left out. */
+static void put_guards(Emit *e, const KNode *n)
+{
+    bool any = false;
+    for (int i = 0; i < n->nguard; i++) {
+        const Guard *g = &n->guard[i];
+        IxRange r = ix_range(e->k->pool, g->ix);
+        if (r.lo < g->lo)
+            put_bound(e, g->ix, ">=", g->lo, &any);
+        if (r.hi >= g->hi)
+            put_bound(e, g->ix, "<", g->hi, &any);
+    }
+    if (!any)
+        strbuf_putc(e->out, '1');
+}
+
+static void put_splat(Emit *e, RegType reg, double x)
+{
+    strbuf_printf(e->out, "gtc_splat_%s(", REG_SUFFIX[reg]);
+    put_constant(e, reg, x);
+    strbuf_putc(e->out, ')');
+}
+
+/* ---- values */
+
+static void put_load(Emit *e, const KNode *n)
+{
+    const KBuf *b = &e->k->buf[n->buf];
+    ValInfo t = e->k->val[n->dst];
+    if (n->nguard) {
+        put_guards(e, n);
+        strbuf_add(e->out, " ? ");
+    }
+    if (t.vec) {
+        strbuf_printf(e->out, "gtc_load_%s%s(&", memory_suffix(b->dt),
+                      n->lanes < e->k->lanes ? "_part" : "");
+        put_element(e, n);
+        if (n->lanes < e->k->lanes) {
+            strbuf_printf(e->out, ", %d, ", n->lanes);
+            /* A mask's pad is a mask. */
+            strbuf_add(e->out, t.reg == REG_BOOL ? "-" : "");
+            put_constant(e, t.reg, n->value);
+        }
+        strbuf_putc(e->out, ')');
+    } else if (b->dt == DT_F16 || b->dt == DT_BF16) {
+        strbuf_printf(e->out, "gtc_f_from_%s(", memory_suffix(b->dt));
+        put_element(e, n);
+        strbuf_putc(e->out, ')');
+    } else {
+        put_element(e, n);
+        strbuf_add(e->out, b->dt == DT_BOOL ? " != 0" : "");
+    }
+    if (n->nguard) {
+        strbuf_add(e->out, " : ");
+        if (t.vec)
+            put_splat(e, t.reg, n->value);
+        else
+            put_constant(e, t.reg, n->value);
+    }
+}
+
+static void put_cast(Emit *e, const KNode *n)
+{
+    ValInfo from = e->k->val[n->arg[0]], to = e->k->val[n->dst];
+    if (from.reg == to.reg) {
+        put_val(e, n->arg[0]);
+        return;
+    }
+    const char *name = NULL;
+    if (to.reg == REG_BOOL && !to.vec) {
+        put_val(e, n->arg[0]);
+        strbuf_add(e->out, " != 0");
+        return;
+    }
+    if (to.vec)
+        name = to.reg == REG_BOOL    ? (from.reg == REG_F32 ? "gtc_b_from_f_v" : "gtc_b_from_i_v")
+               : to.reg == REG_F32   ? (from.reg == REG_I32 ? "gtc_f_from_i_v" : "gtc_f_from_b_v")
+               : from.reg == REG_F32 ? "gtc_i_from_f_v"
+                                     : "gtc_i_from_b_v";
+    else if (from.reg == REG_F32)
+        name = to.reg == REG_I32 ? "gtc_i_from_f_s" : "gtc_l_from_f";
+    else if (from.reg == REG_I64 && to.reg == REG_I32)
+        name = "gtc_i_from_l";
+    else
+        name = to.reg == REG_F32 ? "(float)" : to.reg == REG_I64 ? "(long)" : "";
+    strbuf_add(e->out, name);
+    strbuf_add(e->out, *name && name[0] != '(' ? "(" : "");
+    put_val(e, n->arg[0]);
+    strbuf_add(e->out, *name && name[0] != '(' ? ")" : "");
+}
+
+/* The op's text with operands in place of x0 x1 x2. */
+static void put_ew(Emit *e, const KNode *n)
+{
+    RegType reg = e->k->val[n->arg[0]].reg;
+    const char *s = VALUE[n->ew];
+    gtc_assert(s, "%s is not elementwise", op_info[n->ew].name);
+    if (n->ew == OP_cast) {
+        put_cast(e, n);
+        return;
+    }
+    if (n->ew == OP_div && reg != REG_F32)
+        s = "gtc_div(x0, x1)"; /* never traps */
+    if (reg == REG_BOOL && (n->ew == OP_max || n->ew == OP_min))
+        s = n->ew == OP_max ? "x0 | x1" : "x0 & x1"; /* true in a mask is -1 */
+    for (const char *c = s; *c; c++) {
+        bool word = c > s && (isalnum((unsigned char)c[-1]) || c[-1] == '_');
+        if (*c == 'x' && !word && c[1] >= '0' && c[1] < '0' + n->nargs)
+            put_val(e, n->arg[*++c - '0']);
+        else
+            strbuf_putc(e->out, *c);
+    }
+}
+
+static void put_lanes(Emit *e, const KNode *n)
+{
+    ValInfo t = e->k->val[n->dst];
+    const char *minus = t.reg == REG_BOOL ? "-" : "";
+    strbuf_printf(e->out, "(%s){ ", c_type(t));
+    for (int i = 0; i < e->k->lanes; i++) {
+        strbuf_add(e->out, i ? ", " : "");
+        strbuf_add(e->out, minus);
+        if (i < n->lanes)
+            put_val(e, n->args[i]);
+        else
+            put_constant(e, t.reg, n->value);
+    }
+    strbuf_add(e->out, " }");
+}
+
+static void put_rand(Emit *e, const KNode *n)
+{
+    strbuf_add(e->out, e->k->val[n->dst].vec ? "gtc_rand_vf(" : "gtc_rand_f(");
+    for (int i = 0; i < 4; i++) {
+        strbuf_add(e->out, "(unsigned)");
+        put_val(e, n->arg[i]);
+        strbuf_add(e->out, ", ");
+    }
+    put_val(e, n->arg[4]);
+    strbuf_putc(e->out, ')');
+}
+
+static void put_index(Emit *e, const KNode *n)
+{
+    ValInfo t = e->k->val[n->dst];
+    strbuf_add(e->out, t.vec ? "gtc_count(" : t.reg == REG_I32 ? "(int)(" : "");
+    ix_print(e->k->pool, n->ix[0], e->out);
+    strbuf_add(e->out, t.vec || t.reg == REG_I32 ? ")" : "");
+}
+
+static void put_value(Emit *e, const KNode *n)
+{
+    ValInfo t = e->k->val[n->dst];
+    switch (n->op) {
+    case K_INDEX:
+        put_index(e, n);
+        break;
+    case K_LOAD:
+        put_load(e, n);
+        break;
+    case K_EW:
+        put_ew(e, n);
+        break;
+    case K_RAND:
+        put_rand(e, n);
+        break;
+    case K_SPLAT:
+        strbuf_printf(e->out, "gtc_splat_%s(", REG_SUFFIX[t.reg]);
+        put_vals(e, n->arg, 1);
+        strbuf_putc(e->out, ')');
+        break;
+    case K_LANES:
+        put_lanes(e, n);
+        break;
+    case K_LANE:
+        put_val(e, n->arg[0]);
+        strbuf_printf(e->out, t.reg == REG_BOOL ? "[%d] & 1" : "[%d]", n->lanes);
+        break;
+    case K_TAIL:
+        strbuf_printf(e->out, "gtc_tail_%s(", t.reg == REG_F32 ? "f" : "i");
+        put_vals(e, n->arg, 1);
+        strbuf_printf(e->out, ", %d, %s", n->lanes, t.reg == REG_BOOL ? "-" : "");
+        put_constant(e, t.reg, n->value);
+        strbuf_putc(e->out, ')');
+        break;
+    case K_ACC:
+    case K_SET:
+        put_val(e, n->arg[0]);
+        break;
+    case K_REDUCE:
+        strbuf_printf(e->out, "gtc_h%s_%s(", op_info[n->ew].name, REG_SUFFIX[t.reg]);
+        put_vals(e, n->arg, 1);
+        strbuf_putc(e->out, ')');
+        break;
+    default:
+        gtc_assert(0, "KIR node %d has no value", n->op);
+    }
+}
+
+/* ---- statements */
+
+static void put_store(Emit *e, const KNode *n)
+{
+    const KBuf *b = &e->k->buf[n->buf];
+    const char *m = b->dt == DT_I64 ? "" : memory_suffix(b->dt);
+    if (!e->k->val[n->arg[0]].vec) {
+        put_element(e, n);
+        bool half = b->dt == DT_F16 || b->dt == DT_BF16, byte = b->dt == DT_U8 || b->dt == DT_BOOL;
+        strbuf_add(e->out, " = ");
+        if (half)
+            strbuf_printf(e->out, "gtc_%s_from_f(", m);
+        strbuf_add(e->out, byte ? "(unsigned char)" : "");
+        put_val(e, n->arg[0]);
+        strbuf_add(e->out, half ? ");\n" : ";\n");
+        return;
+    }
+    bool part = n->lanes < e->k->lanes;
+    strbuf_printf(e->out, "gtc_store_%s%s(&", m, part ? "_part" : "");
+    put_element(e, n);
+    strbuf_add(e->out, ", ");
+    put_val(e, n->arg[0]);
+    if (part)
+        strbuf_printf(e->out, ", %d", n->lanes);
+    strbuf_add(e->out, ");\n");
+}
+
+static void put_nodes(Emit *e, const KNode *n);
+
+static void put_body(Emit *e, const KNode *n)
+{
+    e->indent++;
+    put_nodes(e, n->body);
+    e->indent--;
+    put_line(e);
+    strbuf_add(e->out, "}\n");
+}
+
+static void put_loop(Emit *e, const KNode *n)
+{
+    const char *v = ix_var_name(e->k->pool, n->var);
+    long long count = ix_var_count(e->k->pool, n->var);
+    if (count == 0)
+        return;
+    if (n->bind == BIND_UNROLL && count > 1) {
+        put_line(e);
+        strbuf_printf(e->out, "#pragma GCC unroll %d\n", n->unroll ? n->unroll : 1);
+    }
+    put_line(e);
+    if (n->bind == BIND_TEAM)
+        strbuf_printf(e->out,
+                      "for (long %s = %lldL * team->tid / team->nt, "
+                      "%s_end = %lldL * (team->tid + 1) / team->nt; %s < %s_end; %s++) {\n",
+                      v, count, v, count, v, v, v);
+    else if (count == 1)
+        strbuf_add(e->out, "{\n");
+    else
+        strbuf_printf(e->out, "for (long %s = 0; %s < %lld; %s++) {\n", v, v, count, v);
+    put_body(e, n);
+}
+
+/* Text inside a comment. */
+static void put_comment_text(Strbuf *out, const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        strbuf_putc(out, s[i]);
+        if (i + 1 < n && ((s[i] == '*' && s[i + 1] == '/') || (s[i] == '/' && s[i + 1] == '*')))
+            strbuf_putc(out, ' ');
+    }
+}
+
+static void put_node(Emit *e, const KNode *n)
+{
+    switch (n->op) {
+    case K_LOOP:
+        put_loop(e, n);
+        return;
+    case K_CONST:
+        e->constant[n->dst] = &n->value;
+        return;
+    default:
+        break;
+    }
+    put_line(e);
+    switch (n->op) {
+    case K_WHEN:
+        strbuf_add(e->out, "if (");
+        put_guards(e, n);
+        strbuf_add(e->out, ") {\n");
+        put_body(e, n);
+        return;
+    case K_BARRIER:
+        strbuf_add(e->out, "team->barrier(team->bar);\n");
+        return;
+    case K_NOTE:
+        strbuf_add(e->out, "/* ");
+        put_comment_text(e->out, n->text, strlen(n->text));
+        strbuf_add(e->out, " */\n");
+        return;
+    case K_STORE:
+        put_store(e, n);
+        return;
+    case K_SET:
+        strbuf_printf(e->out, "a%u = ", n->dst);
+        break;
+    case K_ACC:
+        strbuf_printf(e->out, "%s a%u = ", c_type(e->k->val[n->dst]), n->dst);
+        break;
+    default:
+        strbuf_printf(e->out, "const %s v%u = ", c_type(e->k->val[n->dst]), n->dst);
+    }
+    put_value(e, n);
+    strbuf_add(e->out, ";\n");
+}
+
+static void put_nodes(Emit *e, const KNode *n)
+{
+    for (; n; n = n->next)
+        put_node(e, n);
+}
+
+/* ---- the function */
+
+static void put_buffer(Emit *e, BufId id)
+{
+    const Kir *k = e->k;
+    const KBuf *b = &k->buf[id];
+    const char *type = c_memory_type(b->dt);
+    uint32_t shared = k->nin + k->nout;
+
+    e->name[id] = b->name;
+    while (ix_name_taken(k->pool, e->name[id]))
+        e->name[id] = arena_printf(k->arena, "%s_", e->name[id]);
+    put_line(e);
+    strbuf_printf(e->out, "%s%s *%s%s = ", b->cls == BUF_IN ? "const " : "", type,
+                  b->aliased ? "" : "restrict ", e->name[id]);
+    if (b->cls == BUF_IN || b->cls == BUF_OUT)
+        strbuf_printf(e->out, "arg[%u];\n", b->cls == BUF_IN ? b->arg : k->nin + b->arg);
+    else if (b->cls == BUF_SHARED)
+        strbuf_printf(e->out, "(void *)((char *)arg[%u] + %lld);\n", shared, (long long)b->offset);
+    else
+        strbuf_printf(e->out, "(void *)((char *)arg[%u] + %lldL * team->tid + %lld);\n", shared + 1,
+                      (long long)k->private_bytes, (long long)b->offset);
+}
+
+static void put_header(Strbuf *out, const char *s)
+{
+    const char *lead = "/* ";
+    for (size_t n; *s; s += n + (s[n] == '\n')) {
+        n = strcspn(s, "\n");
+        strbuf_add(out, lead);
+        put_comment_text(out, s, n);
+        lead = "\n * ";
+    }
+    strbuf_add(out, " */\n");
+}
+
+void emit_c(const Kir *k, const char *name, const char *header_comment, Strbuf *out)
+{
+    Emit e = { .k = k,
+               .acc = kir_accumulators(k),
+               .constant = arena_array(k->arena, const double *, k->nval),
+               .name = arena_array(k->arena, const char *, k->nbuf),
+               .out = out,
+               .indent = 1 };
+    if (header_comment && *header_comment)
+        put_header(out, header_comment);
+    strbuf_printf(out, "void %s(void *const *restrict arg, const gtc_team *restrict team)\n{\n",
+                  name);
+    for (uint32_t i = 0; i < k->nbuf; i++)
+        put_buffer(&e, (BufId)i);
+    put_nodes(&e, k->body);
+    strbuf_add(out, "}\n");
+}
