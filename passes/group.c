@@ -367,12 +367,6 @@ typedef struct Body {
     Ref *map; /* in -> body */
 } Body;
 
-/* A name that body inputs have: x and digits. */
-static bool is_input_name(const char *s)
-{
-    return s && s[0] == 'x' && s[1 + strspn(s + 1, "0123456789")] == 0;
-}
-
 static Status body_copy(Groups *gs, GroupId id, Body *b, Ref r)
 {
     if (b->map[r])
@@ -385,8 +379,6 @@ static Status body_copy(Groups *gs, GroupId id, Body *b, Ref r)
         arg[i] = b->map[n.arg[i]];
     }
     n.arg = arg;
-    if (is_input_name(n.name))
-        n.name = NULL;
     if (n.region) {
         const Region *region = &gs->in->region[n.region];
         n.region = graph_region(b->graph, region->kind, region->layer, region->bwd);

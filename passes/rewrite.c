@@ -46,12 +46,39 @@ Status rewrite_copy(Rewrite *rw, Ref r)
     return graph_add(rw->pcx->cx, rw->out, &n, &rw->map[r]);
 }
 
+static bool is_replaced(const Graph *g, Ref input, uint32_t but)
+{
+    for (uint32_t i = 0; i < g->nout; i++)
+        if (i != but && g->out[i].replaces == input)
+            return true;
+    return false;
+}
+
+/* An output may not be an input whose next value is another output: then it is a copy. */
+static Status output_value(Rewrite *rw, uint32_t i, Ref *value)
+{
+    const Output *o = &rw->in->out[i];
+    *value = rw->map[o->value];
+    const Node *n = &rw->out->node[*value];
+    if (n->op != OP_input)
+        return ST_OK;
+    for (uint32_t k = 0; k < rw->in->ninput; k++)
+        if (rw->map[rw->in->input[k]] == *value && is_replaced(rw->in, rw->in->input[k], i)) {
+            const Ref arg = *value;
+            const Node copy = { .op = OP_reshape, .nargs = 1, .arg = &arg, .type = n->type };
+            return graph_add(rw->pcx->cx, rw->out, &copy, value);
+        }
+    return ST_OK;
+}
+
 Status rewrite_outputs(Rewrite *rw)
 {
     for (uint32_t i = 0; i < rw->in->nout; i++) {
         const Output *o = &rw->in->out[i];
+        Ref value;
+        TRY(output_value(rw, i, &value));
         const Ref replaces = o->replaces ? rw->map[o->replaces] : REF_NONE;
-        TRY(graph_output(rw->pcx->cx, rw->out, rw->map[o->value], replaces, o->name));
+        TRY(graph_output(rw->pcx->cx, rw->out, value, replaces, o->name));
     }
     return ST_OK;
 }

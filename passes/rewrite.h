@@ -22,7 +22,7 @@ Status rewrite_node(Rewrite *rw, Ref r, Node *n);
 /* Adds node r as it is. */
 Status rewrite_copy(Rewrite *rw, Ref r);
 
-/* The outputs of in, mapped. */
+/* The outputs of in, mapped; one that became an input which another replaces is a copy of it. */
 Status rewrite_outputs(Rewrite *rw);
 
 #endif
