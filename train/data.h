@@ -44,6 +44,8 @@ const char *data_row_label(const Data *d, Split s, int64_t index, char *buf, int
 double      data_unscale(const Data *d, int target, double scaled);
 double      data_persistence(const Data *d, Split s, int64_t index, int target);
 bool        data_has_persistence(const Data *d);
+/* False where a fit was given and the files lack the target: predictions alone, y is NaN (or 0). */
+bool        data_has_targets(const Data *d);
 const char *data_target_name(const Data *d, int target);
 
 #endif

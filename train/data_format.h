@@ -69,6 +69,9 @@ Status wav_read(Ctx *cx, const Request *rq, Source *src);
 Status text_read(Ctx *cx, const Request *rq, Source *src);
 Status random_read(Ctx *cx, const Request *rq, Source *src);
 
+/* Gives files and converted columns back, once rows are packed; words stay. */
+void source_forget(Source *src);
+
 /* For readers. */
 Status source_alloc(Ctx *cx, Source *src, int64_t n, int64_t size, void **out); /* not zeroed */
 void source_release(Source *src, void *p); /* before its time */

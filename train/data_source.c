@@ -79,6 +79,24 @@ void source_release(Source *src, void *p)
         }
 }
 
+void source_forget(Source *src)
+{
+    if (src->nblock)
+        return; /* an IDX file is its own block */
+    for (int i = 0; i < src->ncol; i++) {
+        Column *c = &src->col[i];
+        source_release(src, c->value);
+        c->value = NULL;
+        if (!c->csv)
+            continue;
+        source_release(src, c->csv->cell);
+        source_release(src, (void *)(uintptr_t)c->csv->text); /* when it was unpacked */
+        c->csv = NULL;
+    }
+    while (src->nheap)
+        free(src->heap[--src->nheap]);
+}
+
 /* ---- files ---- */
 
 static Status file_find(Ctx *cx, Source *src, const Request *rq, const char *name,
