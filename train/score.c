@@ -19,7 +19,6 @@ typedef struct Pass {
     BuildKind kind;
     Split split;
     int ntarget, width; /* values of a row's target, of its prediction */
-    double threshold;   /* a single value above it means class 1 */
     GtcTensor prediction;
     void *y;         /* where targets are fetched to: the program's input, or own memory */
     MetricsSum *sum; /* NULL: no scores */
@@ -66,7 +65,7 @@ static void csv_header(const Pass *p)
 static int class_of(const Pass *p, const float *row)
 {
     if (p->width == 1)
-        return (double)row[0] > p->threshold;
+        return row[0] > 0.5f;
     int best = 0;
     for (int k = 1; k < p->width; k++)
         if (row[k] > row[best])
@@ -198,14 +197,9 @@ Status score_split(Ctx *cx, Session *s, const Data *d, Split split, ScoreStop st
     const int nclass = shape->classification ? shape->nclass : 0;
     const int ntarget = shape->classification ? 0 : (int)shape_count(&shape->target);
     int64_t rows;
-    Pass p = { .cx = cx,
-               .s = s,
-               .d = d,
-               .shape = shape,
-               .kind = BUILD_EVAL,
-               .split = split,
-               .threshold = 0.0,
-               .csv = csv };
+    Pass p = {
+        .cx = cx, .s = s, .d = d, .shape = shape, .kind = BUILD_EVAL, .split = split, .csv = csv
+    };
     p.sum = metrics_start(arena, ntarget, nclass > 1 || nclass == 0 ? nclass : 2);
     TRY(score_pass(&p, stop, &rows));
     *out = metrics_finish(p.sum);
@@ -221,7 +215,6 @@ Status score_predict(Ctx *cx, Session *s, const Data *d, Split split, ScoreStop 
                .shape = data_shape(d),
                .kind = BUILD_PREDICT,
                .split = split,
-               .threshold = 0.5,
                .csv = csv };
     return score_pass(&p, stop, rows);
 }
