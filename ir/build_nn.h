@@ -29,10 +29,11 @@ Ref build_linear(Builder *b, Ref x, Ref w, Ref bias);
 Ref build_add_bias(Builder *b, Ref x, Ref bias);
 
 typedef struct ConvShape { /* of n spatial axes; padding before and after */
-    int     n;
+    int n;
     int64_t stride[3], dilation[3], lo[3], hi[3];
 } ConvShape;
-/* (B, X.., C) with w (O, C, K..) to (B, X'.., O): the product of w with a window of the padded x. */
+/* (B, X.., C) with w (O, C, K..) to (B, X'.., O): the product of w with a window of the padded x.
+ */
 Ref build_conv(Builder *b, Ref x, Ref w, Ref bias, const ConvShape *s);
 /* OP_amax, or OP_sum for the mean. */
 Ref build_pool(Builder *b, Op op, Ref x, int n, const int64_t *kernel, const int64_t *stride);
@@ -42,11 +43,11 @@ Ref build_global_pool(Builder *b, Op op, Ref x); /* (B, X.., C) to (B, C) */
 Ref build_mask_rows(Builder *b, Ref x, Ref valid);
 
 typedef struct BatchNorm {
-    Ref    weight, bias;               /* (C) */
-    Ref    running_mean, running_var;  /* (C) */
-    Ref    valid;                      /* (B) bool: rows that count */
-    Ref    count;                      /* f32 scalar: number of valid rows, >= 1 */
-    double eps, momentum;              /* momentum: the share of the new value */
+    Ref weight, bias;              /* (C) */
+    Ref running_mean, running_var; /* (C) */
+    Ref valid;                     /* (B) bool: rows that count */
+    Ref count;                     /* f32 scalar: number of valid rows, >= 1 */
+    double eps, momentum;          /* momentum: the share of the new value */
 } BatchNorm;
 /* Normalises by the statistics of the valid rows; *mean and *var are the next running ones (var
  * unbiased). */
@@ -54,12 +55,13 @@ Ref build_batch_norm_train(Builder *b, Ref x, const BatchNorm *n, Ref *mean, Ref
 Ref build_batch_norm_eval(Builder *b, Ref x, const BatchNorm *n);
 
 /* Zeroes a share `rate` of x and scales up the rest; the other arguments are rand's. */
-Ref build_dropout(Builder *b, Ref x, double rate, Ref seed, Ref stream, Ref step, Ref iter, Ref row0);
+Ref build_dropout(Builder *b, Ref x, double rate, Ref seed, Ref stream, Ref step, Ref iter,
+                  Ref row0);
 
 typedef struct Recurrent { /* one direction of one layer */
-    Ref  w_ih, w_hh; /* (G*H, I), (G*H, H): gates i f g o, or r z n */
-    Ref  bias;       /* (G*H) */
-    Ref  bias_hn;    /* gru: (H), inside the product with the reset gate */
+    Ref w_ih, w_hh;        /* (G*H, I), (G*H, H): gates i f g o, or r z n */
+    Ref bias;              /* (G*H) */
+    Ref bias_hn;           /* gru: (H), inside the product with the reset gate */
     bool reverse;
 } Recurrent;
 /* x (T, B, I).  Returns the states of all steps (T, B, H), or the last (B, H); from zeros. */

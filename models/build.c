@@ -13,7 +13,8 @@
 
 /* ---- inputs ---- */
 
-Ref layer_input(LayerCx *lx, InputKind kind, const char *name, DType dt, Shape shape, InitKind init, double value)
+Ref layer_input(LayerCx *lx, InputKind kind, const char *name, DType dt, Shape shape, InitKind init,
+                double value)
 {
     for (unsigned i = 0; i < lx->ninput; i++) {
         if (strcmp(lx->input[i].name, name) == 0)
@@ -24,8 +25,12 @@ Ref layer_input(LayerCx *lx, InputKind kind, const char *name, DType dt, Shape s
     gtc_assert(!lx->declared, "input %s was not asked for the first time", name);
     arena_grow(lx->arena, lx->input, lx->ninput, lx->input_cap);
     ModelInput *in = &lx->input[lx->ninput++];
-    *in = (ModelInput){ .name = arena_strdup(lx->arena, name), .kind = kind, .type = { dt, shape }, .init = init,
-                        .value = value, .layer = lx->layer };
+    *in = (ModelInput){ .name = arena_strdup(lx->arena, name),
+                        .kind = kind,
+                        .type = { dt, shape },
+                        .init = init,
+                        .value = value,
+                        .layer = lx->layer };
     in->ref = build_input(lx->b, kind, in->name, dt, shape);
     return in->ref;
 }
@@ -104,7 +109,7 @@ static Status build_layers(LayerCx *lx)
     const Model *m = lx->m;
     for (int i = 0; i < m->nlayer; i++) {
         const Layer *l = m->layer[i];
-        Ref         *in = arena_array(lx->arena, Ref, l->input.n);
+        Ref *in = arena_array(lx->arena, Ref, l->input.n);
         for (int k = 0; k < l->input.n; k++)
             TRY(find_value(lx, l, l->input.at[k], &in[k]));
         lx->layer = i;
@@ -155,8 +160,8 @@ static Status build_outputs(LayerCx *lx, Ref y)
 static Status build_once(LayerCx *lx)
 {
     const DataShape *d = lx->d;
-    const int        n = lx->m->nlayer;
-    Ref              y = REF_NONE;
+    const int n = lx->m->nlayer;
+    Ref y = REF_NONE;
     lx->nreplace = 0;
     lx->layer = -1;
     lx->value = arena_array(lx->arena, Ref, n);
@@ -181,8 +186,8 @@ static Status build_once(LayerCx *lx)
 static void declare_inputs(LayerCx *lx)
 {
     static const InputKind order[] = { INPUT_batch, INPUT_param, INPUT_state };
-    ModelInput            *sorted = arena_array(lx->arena, ModelInput, lx->ninput);
-    unsigned               n = 0;
+    ModelInput *sorted = arena_array(lx->arena, ModelInput, lx->ninput);
+    unsigned n = 0;
     for (int k = 0; k < 3; k++) {
         for (unsigned i = 0; i < lx->ninput; i++) {
             ModelInput in = lx->input[i];
@@ -197,10 +202,13 @@ static void declare_inputs(LayerCx *lx)
     lx->declared = true;
 }
 
-Status model_build_with(LayerCx *lx, const Model *m, const DataShape *d, BuildKind kind, int batch, Arena *arena, Graph **out)
+Status model_build_with(LayerCx *lx, const Model *m, const DataShape *d, BuildKind kind, int batch,
+                        Arena *arena, Graph **out)
 {
     Builder b;
-    *lx = (LayerCx){ .cx = lx->cx, .arena = arena, .b = &b, .m = m, .d = d, .kind = kind, .batch = batch };
+    *lx = (LayerCx){
+        .cx = lx->cx, .arena = arena, .b = &b, .m = m, .d = d, .kind = kind, .batch = batch
+    };
     Status st = ST_OK;
     for (int time = 0; time < 2 && st == ST_OK; time++) {
         *out = graph_new(arena);
@@ -213,21 +221,23 @@ Status model_build_with(LayerCx *lx, const Model *m, const DataShape *d, BuildKi
     return st;
 }
 
-Status model_build(Ctx *cx, const Model *m, const DataShape *d, BuildKind kind, int batch, Arena *arena, Graph **out)
+Status model_build(Ctx *cx, const Model *m, const DataShape *d, BuildKind kind, int batch,
+                   Arena *arena, Graph **out)
 {
     LayerCx lx = { .cx = cx };
     return model_build_with(&lx, m, d, kind, batch, arena, out);
 }
 
-Status model_layers(Ctx *cx, const Model *m, const DataShape *d, Arena *arena, LayerInfo **out, int *n)
+Status model_layers(Ctx *cx, const Model *m, const DataShape *d, Arena *arena, LayerInfo **out,
+                    int *n)
 {
     LayerCx lx = { .cx = cx };
-    Graph  *g;
+    Graph *g;
     TRY(model_build_with(&lx, m, d, BUILD_PREDICT, 1, arena, &g));
     *n = m->nlayer;
     *out = arena_array(arena, LayerInfo, m->nlayer);
     for (int i = 0; i < m->nlayer; i++) {
-        LayerInfo  *info = &(*out)[i];
+        LayerInfo *info = &(*out)[i];
         const Shape s = graph_result_type(g, lx.value[i], 0).shape;
         info->name = m->layer[i]->name;
         info->type = m->layer[i]->type->name;

@@ -11,7 +11,7 @@
 static void fill(const ModelInput *in, uint64_t seed, void *data)
 {
     const int64_t n = shape_count(&in->type.shape);
-    Rng           rng;
+    Rng rng;
     rng_init(&rng, seed, hash_bytes(in->name, strlen(in->name), 0));
     for (int64_t i = 0; i < n; i++) {
         double x = in->value;
@@ -24,12 +24,13 @@ static void fill(const ModelInput *in, uint64_t seed, void *data)
     }
 }
 
-Status model_init_tensor(Ctx *cx, const Model *m, const DataShape *d, const char *name, const Type *t, void *data)
+Status model_init_tensor(Ctx *cx, const Model *m, const DataShape *d, const char *name,
+                         const Type *t, void *data)
 {
-    Arena  *arena = arena_new();
+    Arena *arena = arena_new();
     LayerCx lx = { .cx = cx };
-    Graph  *g;
-    Status  st = model_build_with(&lx, m, d, BUILD_TRAIN, 1, arena, &g);
+    Graph *g;
+    Status st = model_build_with(&lx, m, d, BUILD_TRAIN, 1, arena, &g);
     const ModelInput *in = NULL;
     for (unsigned i = 0; st == ST_OK && i < lx.ninput; i++) {
         if (lx.input[i].kind != INPUT_batch && strcmp(lx.input[i].name, name) == 0)

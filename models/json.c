@@ -18,11 +18,11 @@
 #include <string.h>
 
 typedef struct Scanner {
-    Ctx            *cx;
-    Arena          *arena;
+    Ctx *cx;
+    Arena *arena;
     const JsonText *text;
-    size_t          i;
-    int             depth;
+    size_t i;
+    int depth;
 } Scanner;
 
 /* Line and column (both from 1) of a byte offset, and the bounds of its line. */
@@ -48,10 +48,11 @@ static void text_place(const JsonText *t, size_t at, int *line, int *col, size_t
  * should not see become '?'. */
 static void print_caret(const JsonText *t, size_t at, size_t lo, size_t hi, Strbuf *out)
 {
-    enum { BEFORE = 60, AFTER = 40 };
-    if (at - lo > BEFORE)
+    enum { WHOLE = 100, BEFORE = 60, AFTER = 40 };
+    const bool cut = hi - lo > WHOLE;
+    if (cut && at - lo > BEFORE)
         lo = at - BEFORE;
-    if (hi - at > AFTER)
+    if (cut && hi - at > AFTER)
         hi = at + AFTER;
     while (lo < at && ((unsigned char)t->s[lo] & 0xC0) == 0x80)
         lo++;
@@ -70,9 +71,10 @@ static void print_caret(const JsonText *t, size_t at, size_t lo, size_t hi, Strb
     strbuf_putc(out, '^');
 }
 
-static Status fail_text(Ctx *cx, Status code, const JsonText *t, size_t at, const char *what, const char *hint)
+static Status fail_text(Ctx *cx, Status code, const JsonText *t, size_t at, const char *what,
+                        const char *hint)
 {
-    int    line, col;
+    int line, col;
     size_t lo, hi;
     text_place(t, at, &line, &col, &lo, &hi);
     Strbuf s = { 0 };
@@ -85,10 +87,11 @@ static Status fail_text(Ctx *cx, Status code, const JsonText *t, size_t at, cons
     return code;
 }
 
-static Status scan_fail(Scanner *sc, size_t at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static Status scan_fail(Scanner *sc, size_t at, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 static Status scan_fail(Scanner *sc, size_t at, const char *fmt, ...)
 {
-    Strbuf  s = { 0 };
+    Strbuf s = { 0 };
     va_list ap;
     va_start(ap, fmt);
     strbuf_vprintf(&s, fmt, ap);
@@ -124,10 +127,13 @@ static const char *found(Scanner *sc)
 static int utf8_length(const JsonText *t, size_t i)
 {
     const unsigned char *s = (const unsigned char *)t->s + i;
-    const size_t         left = t->n - i;
+    const size_t left = t->n - i;
     if (s[0] < 0x80)
         return 1;
-    const int n = s[0] >= 0xC2 && s[0] <= 0xDF ? 2 : (s[0] & 0xF0) == 0xE0 ? 3 : s[0] >= 0xF0 && s[0] <= 0xF4 ? 4 : 0;
+    const int n = s[0] >= 0xC2 && s[0] <= 0xDF   ? 2
+                  : (s[0] & 0xF0) == 0xE0        ? 3
+                  : s[0] >= 0xF0 && s[0] <= 0xF4 ? 4
+                                                 : 0;
     if (n == 0 || left < (size_t)n)
         return 0;
     for (int k = 1; k < n; k++) {
@@ -144,7 +150,10 @@ static bool scan_hex4(Scanner *sc, unsigned *out)
     *out = 0;
     for (int k = 0; k < 4; k++, sc->i++) {
         const int c = peek(sc);
-        const int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        const int d = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                             : -1;
         if (d < 0)
             return false;
         *out = *out * 16 + (unsigned)d;
@@ -155,7 +164,7 @@ static bool scan_hex4(Scanner *sc, unsigned *out)
 static Status scan_escape(Scanner *sc)
 {
     const size_t at = sc->i++;
-    const int    c = peek(sc);
+    const int c = peek(sc);
     if (c >= 0 && strchr("\"\\/bfnrt", c)) {
         sc->i++;
         return ST_OK;
@@ -219,6 +228,14 @@ static Status scan_digits(Scanner *sc, size_t at)
     return ST_OK;
 }
 
+/* By its digits: as a double, 2^53 + 1 is 2^53. */
+static bool above_2_53(const char *s, size_t n)
+{
+    if (s[0] == '-')
+        s++, n--;
+    return n > 16 || (n == 16 && memcmp(s, "9007199254740992", 16) > 0);
+}
+
 static Status scan_number(Scanner *sc, Json *v)
 {
     const size_t at = sc->i;
@@ -244,10 +261,11 @@ static Status scan_number(Scanner *sc, Json *v)
             sc->i++;
         TRY(scan_digits(sc, at));
     }
-    const double x = strtod(arena_printf(sc->arena, "%.*s", (int)(sc->i - at), sc->text->s + at), NULL);
+    const double x =
+        strtod(arena_printf(sc->arena, "%.*s", (int)(sc->i - at), sc->text->s + at), NULL);
     if (!isfinite(x))
         return scan_fail(sc, at, "a number that overflows");
-    if (v->integer && fabs(x) > 0x1p53)
+    if (v->integer && above_2_53(sc->text->s + at, sc->i - at))
         return scan_fail(sc, at, "an integer above 2^53");
     return ST_OK;
 }
@@ -275,7 +293,7 @@ static Status scan_value(Scanner *sc, Json *v);
 static Status scan_items(Scanner *sc, Json *v, char close)
 {
     const bool object = close == '}';
-    Json     **tail = &v->first;
+    Json **tail = &v->first;
     sc->i++;
     skip_space(sc);
     if (peek(sc) == close) {
@@ -344,7 +362,8 @@ static Status scan_value(Scanner *sc, Json *v)
     } else if (scan_word(sc, "null")) {
         v->kind = JSON_NULL;
     } else {
-        return scan_fail(sc, sc->i, "wants a value, got %s%s", found(sc), c == '/' ? " (JSON has no comments)" : "");
+        return scan_fail(sc, sc->i, "wants a value, got %s%s", found(sc),
+                         c == '/' ? " (JSON has no comments)" : "");
     }
     v->end = sc->i;
     return ST_OK;
@@ -424,7 +443,7 @@ static void put(Json *parent, Json *old, Json *v)
 
 Json *json_set(Arena *arena, Json *object, const char *key, const char *text)
 {
-    Ctx   cx;
+    Ctx cx;
     Json *v = NULL;
     ctx_init(&cx);
     const Status st = json_parse(&cx, arena, "default", text, strlen(text), &v);
@@ -456,11 +475,12 @@ static size_t path_step(const char *s, const char **name, size_t *n)
 /* The element of an array by number or by its "name". */
 static Json *array_find(const Json *array, const char *step)
 {
-    char      *end;
+    char *end;
     const long k = strtol(step, &end, 10);
     for (Json *e = array->first; e; e = e->next) {
         const Json *name = json_member(e, "name");
-        if ((*end == 0 && e->index == k) || (name && name->kind == JSON_STRING && strcmp(name->string, step) == 0))
+        if ((*end == 0 && e->index == k) ||
+            (name && name->kind == JSON_STRING && strcmp(name->string, step) == 0))
             return e;
     }
     return NULL;
@@ -468,7 +488,7 @@ static Json *array_find(const Json *array, const char *step)
 
 static Status override_value(Ctx *cx, Arena *arena, const JsonText *t, size_t at, Json **out)
 {
-    Ctx          quiet;
+    Ctx quiet;
     ctx_init(&quiet);
     const Status st = json_parse(&quiet, arena, t->file, t->s + at, t->n - at, out);
     if (st != ST_OK) {
@@ -506,32 +526,38 @@ Status json_override(Ctx *cx, Arena *arena, Json *root, const char *setting)
     *t = (JsonText){ .file = "--set", .s = arena_strdup(arena, setting), .n = strlen(setting) };
     const char *eq = strchr(t->s, '=');
     if (!eq || eq == t->s)
-        return fail_text(cx, ST_USAGE, t, eq ? 0 : t->n, "wants KEY=VALUE, such as train.epochs=3", NULL);
+        return fail_text(cx, ST_USAGE, t, eq ? 0 : t->n, "wants KEY=VALUE, such as train.epochs=3",
+                         NULL);
     Json *value;
     TRY(override_value(cx, arena, t, (size_t)(eq + 1 - t->s), &value));
     shift(value, t, (size_t)(eq + 1 - t->s));
 
-    Json       *at = root;
+    Json *at = root;
     const char *p = t->s;
     for (;;) {
-        const char  *name;
-        size_t       n;
+        const char *name;
+        size_t n;
         const size_t len = path_step(p, &name, &n);
         if (len == 0 || (p[len] != '.' && p[len] != '[' && p[len] != '='))
-            return fail_text(cx, ST_USAGE, t, (size_t)(p - t->s), "not a path: wants KEY, KEY.KEY or KEY[N]", NULL);
+            return fail_text(cx, ST_USAGE, t, (size_t)(p - t->s),
+                             "not a path: wants KEY, KEY.KEY or KEY[N]", NULL);
         const char *step = arena_printf(arena, "%.*s", (int)n, name);
-        const bool  last = p[len] == '=';
-        Json       *next = NULL;
+        const bool last = p[len] == '=';
+        Json *next = NULL;
         if (at->kind == JSON_OBJECT) {
             next = json_member(at, step);
         } else if (at->kind == JSON_ARRAY) {
             next = array_find(at, step);
             if (!next)
                 return fail_text(cx, ST_USAGE, t, (size_t)(name - t->s),
-                                 arena_printf(arena, "there is no element \"%s\" (%d elements)", step, at->count), NULL);
+                                 arena_printf(arena, "there is no element \"%s\" (%d elements)",
+                                              step, at->count),
+                                 NULL);
         } else {
-            return fail_text(cx, ST_USAGE, t, (size_t)(name - t->s),
-                             arena_printf(arena, "\"%s\" is inside of what is neither object nor list", step), NULL);
+            return fail_text(
+                cx, ST_USAGE, t, (size_t)(name - t->s),
+                arena_printf(arena, "\"%s\" is inside of what is neither object nor list", step),
+                NULL);
         }
         Json *put_here = last ? value : NULL;
         if (!last && !next) {
@@ -575,9 +601,10 @@ static void print_path(const Json *v, Strbuf *dotted, Strbuf *pointer)
     }
 }
 
-static Status fail_value(Ctx *cx, Status code, const Json *v, size_t at, const char *hint, const char *fmt, va_list ap)
-    __attribute__((format(printf, 6, 0)));
-static Status fail_value(Ctx *cx, Status code, const Json *v, size_t at, const char *hint, const char *fmt, va_list ap)
+static Status fail_value(Ctx *cx, Status code, const Json *v, size_t at, const char *hint,
+                         const char *fmt, va_list ap) __attribute__((format(printf, 6, 0)));
+static Status fail_value(Ctx *cx, Status code, const Json *v, size_t at, const char *hint,
+                         const char *fmt, va_list ap)
 {
     Strbuf dotted = { 0 }, pointer = { 0 }, s = { 0 };
     print_path(v, &dotted, &pointer);
@@ -632,7 +659,7 @@ static int edit_distance(const char *a, const char *b)
 {
     enum { LONGEST = 32 };
     const int na = (int)strlen(a), nb = (int)strlen(b);
-    int       d[LONGEST + 1][LONGEST + 1];
+    int d[LONGEST + 1][LONGEST + 1];
     if (na > LONGEST || nb > LONGEST)
         return LONGEST;
     for (int i = 0; i <= na; i++) {
@@ -644,7 +671,8 @@ static int edit_distance(const char *a, const char *b)
             int best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
             best = d[i - 1][j] + 1 < best ? d[i - 1][j] + 1 : best;
             best = d[i][j - 1] + 1 < best ? d[i][j - 1] + 1 : best;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best)
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                d[i - 2][j - 2] + 1 < best)
                 best = d[i - 2][j - 2] + 1;
             d[i][j] = best;
         }
@@ -654,8 +682,8 @@ static int edit_distance(const char *a, const char *b)
 
 const char *json_hint(Arena *arena, const char *word, const char *const *words, int n)
 {
-    const int   far = (int)strlen(word) / 3 + 1;
-    int         best = far + 1;
+    const int far = (int)strlen(word) / 3 + 1;
+    int best = far + 1;
     const char *near = NULL;
     for (int i = 0; i < n; i++) {
         const int d = edit_distance(word, words[i]);

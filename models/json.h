@@ -10,25 +10,32 @@
 
 /* A strict JSON reader that knows where each value stands.  Everything lives in the arena that
  * was given; values may be changed (overrides, defaults) before they are read. */
-typedef enum JsonKind { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT } JsonKind;
+typedef enum JsonKind {
+    JSON_NULL,
+    JSON_BOOL,
+    JSON_NUMBER,
+    JSON_STRING,
+    JSON_ARRAY,
+    JSON_OBJECT
+} JsonKind;
 
 typedef struct JsonText { /* what was read, for messages */
     const char *file, *s;
-    size_t      n;
+    size_t n;
 } JsonText;
 
 typedef struct Json Json;
 struct Json {
-    JsonKind        kind;
-    Json           *parent, *first, *next; /* children in the order of the text */
-    int             count, index;          /* of children; of this one in its parent */
-    const char     *key;                   /* of a member of an object, decoded */
+    JsonKind kind;
+    Json *parent, *first, *next; /* children in the order of the text */
+    int count, index;            /* of children; of this one in its parent */
+    const char *key;             /* of a member of an object, decoded */
     const JsonText *text;
-    size_t          at, end, key_at; /* byte spans in text */
-    double          number;
-    bool            integer; /* a number without point or exponent, |number| <= 2^53 */
-    bool            truth;
-    const char     *string;
+    size_t at, end, key_at; /* byte spans in text */
+    double number;
+    bool integer; /* a number without point or exponent, |number| <= 2^53 */
+    bool truth;
+    const char *string;
 };
 
 enum { JSON_MAX_DEPTH = 64 };

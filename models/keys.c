@@ -49,7 +49,10 @@ static const KeyInfo optimizer_rows[] = {
 };
 #undef KEY_STRUCT
 
-#define TABLE(rows) { rows, (int)(sizeof rows / sizeof rows[0]) }
+#define TABLE(rows)                                                                                \
+    {                                                                                              \
+        rows, (int)(sizeof rows / sizeof rows[0])                                                  \
+    }
 const KeyTable key_data = TABLE(data_rows);
 const KeyTable key_train = TABLE(train_rows);
 const KeyTable key_layers = TABLE(layer_rows);
@@ -74,7 +77,7 @@ static bool keeps(double x, const char *constraint)
     if (strncmp(constraint, "> ", 2) == 0)
         return x > atof(constraint + 2);
     gtc_assert(strncmp(constraint, "in [", 4) == 0, "no such constraint: %s", constraint);
-    char        *end;
+    char *end;
     const double lo = strtod(constraint + 4, &end), hi = strtod(end + 1, &end);
     return x >= lo && (*end == ']' ? x <= hi : x < hi);
 }
@@ -130,7 +133,8 @@ Status keys_dims(Ctx *cx, Arena *arena, const Json *v, const char *constraint, D
         return keys_int(cx, arena, v, constraint, &out->at[0]);
     }
     if (v->count < 1 || v->count > 3)
-        return json_fail(cx, ST_VALUE, v, NULL, "wants an integer or a list of up to 3, got %s", json_source(arena, v));
+        return json_fail(cx, ST_VALUE, v, NULL, "wants an integer or a list of up to 3, got %s",
+                         json_source(arena, v));
     out->n = v->count;
     for (const Json *k = v->first; k; k = k->next)
         TRY(keys_int(cx, arena, k, constraint, &out->at[k->index]));
@@ -140,8 +144,8 @@ Status keys_dims(Ctx *cx, Arena *arena, const Json *v, const char *constraint, D
 Status keys_shape(Ctx *cx, Arena *arena, const Json *v, int64_t lo, Shape *out)
 {
     if (v->kind != JSON_ARRAY || v->count >= MAX_RANK)
-        return json_fail(cx, ST_VALUE, v, NULL, "wants a list of up to %d integers, got %s", MAX_RANK - 1,
-                         json_source(arena, v));
+        return json_fail(cx, ST_VALUE, v, NULL, "wants a list of up to %d integers, got %s",
+                         MAX_RANK - 1, json_source(arena, v));
     *out = (Shape){ .rank = (int8_t)v->count };
     for (const Json *k = v->first; k; k = k->next)
         TRY(keys_int(cx, arena, k, lo == 1 ? ">= 1" : ">= -1", &out->dim[k->index]));
@@ -162,7 +166,7 @@ void keys_print_choices(const char *set, const char *quote, const char *between,
 Status keys_enum(Ctx *cx, Arena *arena, const Json *v, const char *set, int *out)
 {
     const char *name[32];
-    int         n = 0;
+    int n = 0;
     for (int i = 0; i < key_nchoice; i++) {
         if (strcmp(key_choice[i].set, set) != 0)
             continue;
@@ -175,7 +179,8 @@ Status keys_enum(Ctx *cx, Arena *arena, const Json *v, const char *set, int *out
     Strbuf s = { 0 };
     keys_print_choices(set, "\"", ", ", &s);
     const char *hint = v->kind == JSON_STRING ? json_hint(arena, v->string, name, n) : NULL;
-    json_fail(cx, ST_VALUE, v, hint, "wants one of %s, got %s", strbuf_str(&s), json_source(arena, v));
+    json_fail(cx, ST_VALUE, v, hint, "wants one of %s, got %s", strbuf_str(&s),
+              json_source(arena, v));
     strbuf_free(&s);
     return ST_VALUE;
 }
@@ -227,27 +232,29 @@ static bool is_in(const KeyInfo *k, const char *section, const char *common)
     return strcmp(k->section, section) == 0 || (common && strcmp(k->section, common) == 0);
 }
 
-static Status unknown_key(Ctx *cx, Arena *arena, const KeyTable *table, const char *section, const char *common,
-                          const char *what, const Json *v)
+static Status unknown_key(Ctx *cx, Arena *arena, const KeyTable *table, const char *section,
+                          const char *common, const char *what, const Json *v)
 {
     const char **name = arena_array(arena, const char *, table->n);
-    int          n = 0;
+    int n = 0;
     for (int i = 0; i < table->n; i++) {
         if (is_in(&table->row[i], section, common))
             name[n++] = table->row[i].key;
     }
-    return json_fail_key(cx, ST_VALUE, v, json_hint(arena, v->key, name, n), "no such key in %s", what);
+    return json_fail_key(cx, ST_VALUE, v, json_hint(arena, v->key, name, n), "no such key in %s",
+                         what);
 }
 
-Status keys_read(Ctx *cx, Arena *arena, const KeyTable *table, const char *section, const char *common,
-                 const char *what, Json *object, void *into)
+Status keys_read(Ctx *cx, Arena *arena, const KeyTable *table, const char *section,
+                 const char *common, const char *what, Json *object, void *into)
 {
     if (object->kind != JSON_OBJECT)
         return wants(cx, arena, object, "an object", NULL);
     for (const Json *v = object->first; v; v = v->next) {
         bool known = false;
         for (int i = 0; i < table->n && !known; i++)
-            known = is_in(&table->row[i], section, common) && strcmp(table->row[i].key, v->key) == 0;
+            known =
+                is_in(&table->row[i], section, common) && strcmp(table->row[i].key, v->key) == 0;
         if (!known)
             return unknown_key(cx, arena, table, section, common, what, v);
     }
@@ -257,7 +264,8 @@ Status keys_read(Ctx *cx, Arena *arena, const KeyTable *table, const char *secti
             continue;
         const Json *v = json_member(object, k->key);
         if (!v && k->deflt && strcmp(k->deflt, REQUIRED) == 0)
-            return json_fail(cx, ST_VALUE, object, NULL, "%s wants \"%s\": %s", what, k->key, k->help);
+            return json_fail(cx, ST_VALUE, object, NULL, "%s wants \"%s\": %s", what, k->key,
+                             k->help);
         if (!v && k->deflt)
             v = json_set(arena, object, k->key, k->deflt);
         if (v)

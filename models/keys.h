@@ -28,20 +28,20 @@ typedef enum KeyType {
 } KeyType;
 
 typedef struct Dims {
-    int     n;
+    int n;
     int64_t at[3];
 } Dims;
 
 typedef struct KeyInfo {
     const char *section, *key;
-    KeyType     type;
-    size_t      offset;
+    KeyType type;
+    size_t offset;
     const char *deflt, *constraint, *help;
 } KeyInfo;
 
 typedef struct KeyTable {
     const KeyInfo *row;
-    int            n;
+    int n;
 } KeyTable;
 
 extern const KeyTable key_data, key_train, key_layers, key_losses, key_optimizers;
@@ -51,15 +51,15 @@ extern const KeyTable key_data, key_train, key_layers, key_losses, key_optimizer
 /* A named value of an ENUM: a row of choices.def. */
 typedef struct Choice {
     const char *set, *name;
-    int         value;
+    int value;
 } Choice;
 extern const Choice key_choice[];
-extern const int    key_nchoice;
+extern const int key_nchoice;
 
 /* Reads the keys of `section` and `common` (may be NULL) from object into *into.  Missing keys with
  * a default are added to the object.  Unknown keys fail; what they are unknown to is `what`. */
-Status keys_read(Ctx *cx, Arena *arena, const KeyTable *table, const char *section, const char *common,
-                 const char *what, Json *object, void *into);
+Status keys_read(Ctx *cx, Arena *arena, const KeyTable *table, const char *section,
+                 const char *common, const char *what, Json *object, void *into);
 
 /* Single values, with json_fail's message when they do not fit. */
 Status keys_int(Ctx *cx, Arena *arena, const Json *v, const char *constraint, int64_t *out);

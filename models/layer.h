@@ -15,43 +15,43 @@ enum { SCORE_LINEAR, SCORE_TANH };
 enum { PRECISION_AUTO, PRECISION_F32 };
 
 typedef struct LayerCx LayerCx;
-typedef Status         LayerFn(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out);
+typedef Status LayerFn(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out);
 
 typedef struct LayerType { /* one row of layers.def */
     const char *name;
-    LayerFn    *build;
-    int         ninput; /* 1, or 2 for "two or more" */
+    LayerFn *build;
+    int ninput; /* 1, or 2 for "two or more" */
     const char *help;
 } LayerType;
 extern const LayerType layer_types[];
-extern const int       layer_ntypes;
+extern const int layer_ntypes;
 
 struct Layer { /* fields are the keys of layers.def; a type uses those of its rows */
     const LayerType *type;
-    const Json      *at; /* for messages */
-    int              index;
-    const char      *name, *type_name, *probe;
-    StrList          input;
-    int              units, filters, layers, activation, ret, bias_kind, score, axis;
-    bool             bias, bidirectional, same;
-    Dims             kernel, stride, dilation, padding;
-    double           momentum, eps, rate, slope;
-    Shape            shape;
+    const Json *at; /* for messages */
+    int index;
+    const char *name, *type_name, *probe;
+    StrList input;
+    int units, filters, layers, activation, ret, bias_kind, score, axis;
+    bool bias, bidirectional, same;
+    Dims kernel, stride, dilation, padding;
+    double momentum, eps, rate, slope;
+    Shape shape;
 };
 
 struct LossConfig {
     const Json *at;
-    int         type; /* row of losses.def */
+    int type; /* row of losses.def */
     const char *type_name, *prediction;
-    double      delta;
+    double delta;
 };
 
 struct OptimizerConfig {
     const Json *at;
-    int         type; /* row of optimizers.def */
+    int type; /* row of optimizers.def */
     const char *type_name;
-    double      learning_rate, weight_decay, momentum, beta1, beta2, eps, alpha;
-    bool        nesterov;
+    double learning_rate, weight_decay, momentum, beta1, beta2, eps, alpha;
+    bool nesterov;
 };
 
 typedef enum InitKind { INIT_FILL, INIT_UNIFORM /* in [-value, value) */ } InitKind;
@@ -59,40 +59,43 @@ typedef enum InitKind { INIT_FILL, INIT_UNIFORM /* in [-value, value) */ } InitK
 /* An input of the graph that a layer or an optimizer asked for. */
 typedef struct ModelInput {
     const char *name;
-    InputKind   kind;
-    Type        type;
-    InitKind    init;
-    double      value;
-    Ref         ref;
-    int         layer; /* ordinal, -1 for none */
+    InputKind kind;
+    Type type;
+    InitKind init;
+    double value;
+    Ref ref;
+    int layer; /* ordinal, -1 for none */
 } ModelInput;
 
-typedef struct ModelReplace { Ref input, value; } ModelReplace;
+typedef struct ModelReplace {
+    Ref input, value;
+} ModelReplace;
 
 struct LayerCx {
-    Ctx             *cx;
-    Arena           *arena;
-    Builder         *b;
-    const Model     *m;
+    Ctx *cx;
+    Arena *arena;
+    Builder *b;
+    const Model *m;
     const DataShape *d;
-    BuildKind        kind;
-    int              batch, layer; /* layer: ordinal of the one being built */
-    ModelInput      *input;        /* all inputs asked for so far, by build.c */
-    unsigned         ninput, input_cap;
-    bool             declared; /* second time through: inputs are all there */
-    ModelReplace    *replace;  /* states that layers carry on */
-    unsigned         nreplace, replace_cap;
-    Ref              rows, step, row0; /* REF_NONE where the kind has none */
-    Ref             *value;            /* value[i]: output of layer i */
-    Ref             *probe;            /* probe[i]: side output of layer i, or REF_NONE */
+    BuildKind kind;
+    int batch, layer;  /* layer: ordinal of the one being built */
+    ModelInput *input; /* all inputs asked for so far, by build.c */
+    unsigned ninput, input_cap;
+    bool declared;         /* second time through: inputs are all there */
+    ModelReplace *replace; /* states that layers carry on */
+    unsigned nreplace, replace_cap;
+    Ref rows, step, row0; /* REF_NONE where the kind has none */
+    Ref *value;           /* value[i]: output of layer i */
+    Ref *probe;           /* probe[i]: side output of layer i, or REF_NONE */
 };
 
 /* The input of that name, made when it is asked for the first time. */
-Ref layer_input(LayerCx *lx, InputKind kind, const char *name, DType dt, Shape shape, InitKind init, double value);
+Ref layer_input(LayerCx *lx, InputKind kind, const char *name, DType dt, Shape shape, InitKind init,
+                double value);
 /* "LAYER.suffix", a parameter of the layer being built. */
 Ref layer_param(LayerCx *lx, const char *suffix, Shape shape, InitKind init, double value);
 /* The same, carried from step to step and not trained. */
-Ref  layer_state(LayerCx *lx, const char *suffix, Shape shape, double value);
+Ref layer_state(LayerCx *lx, const char *suffix, Shape shape, double value);
 void layer_replace(LayerCx *lx, Ref input, Ref value); /* in train graphs */
 
 /* (B) bool: row is valid.  REF_NONE when the graph has no rows. */
@@ -101,17 +104,22 @@ Ref layer_valid(LayerCx *lx);
 Ref layer_valid_count(LayerCx *lx);
 
 /* loss.c, optimizer.c.  *loss is a scalar; *correct REF_NONE unless classes are predicted. */
-typedef struct LossOut { Ref loss, prediction, correct; } LossOut;
+typedef struct LossOut {
+    Ref loss, prediction, correct;
+} LossOut;
 Status loss_build(LayerCx *lx, Ref prediction, Ref target, LossOut *out);
 /* Gives each parameter its next value. */
 Status optimizer_build(LayerCx *lx, Ref loss);
 
 /* The names of losses.def and optimizers.def, in the order of their rows. */
-typedef struct TypeInfo { const char *name, *help; } TypeInfo;
+typedef struct TypeInfo {
+    const char *name, *help;
+} TypeInfo;
 extern const TypeInfo loss_types[], optimizer_types[];
-extern const int      loss_ntypes, optimizer_ntypes;
+extern const int loss_ntypes, optimizer_ntypes;
 
 /* build.c: builds twice, first to learn which inputs there are; *lx keeps what was learnt. */
-Status model_build_with(LayerCx *lx, const Model *m, const DataShape *d, BuildKind kind, int batch, Arena *arena, Graph **out);
+Status model_build_with(LayerCx *lx, const Model *m, const DataShape *d, BuildKind kind, int batch,
+                        Arena *arena, Graph **out);
 
 #endif

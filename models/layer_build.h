@@ -9,8 +9,9 @@
 #include "models/layers.def"
 
 /* Fails at the layer's place in model.json. */
-Status layer_fail(LayerCx *lx, const Layer *l, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-Shape  layer_shape(LayerCx *lx, Ref r);
+Status layer_fail(LayerCx *lx, const Layer *l, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+Shape layer_shape(LayerCx *lx, Ref r);
 /* Without the batch, for messages. */
 const char *layer_shape_str(Shape s);
 /* rank counts the batch; axes is how a message names the wanted shape. */

@@ -11,7 +11,8 @@ static int spatial_axes(const Layer *l)
 }
 
 /* A key's integers, one an axis; a single one stands for all. */
-static Status spread(LayerCx *lx, const Layer *l, const char *key, const Dims *d, int n, int64_t *out)
+static Status spread(LayerCx *lx, const Layer *l, const char *key, const Dims *d, int n,
+                     int64_t *out)
 {
     if (d->n != 1 && d->n != n)
         return layer_fail(lx, l, "%s wants 1 or %d integers, got %d", key, n, d->n);
@@ -21,12 +22,14 @@ static Status spread(LayerCx *lx, const Layer *l, const char *key, const Dims *d
 }
 
 /* Refuses a window longer than what it slides over, counted without overflow. */
-static Status check_fits(LayerCx *lx, const Layer *l, Shape s, int axis, int64_t padded, int64_t kernel, int64_t dilation)
+static Status check_fits(LayerCx *lx, const Layer *l, Shape s, int axis, int64_t padded,
+                         int64_t kernel, int64_t dilation)
 {
     const int64_t most = INT32_MAX;
     if (kernel <= most && dilation <= most && (kernel - 1) * dilation + 1 <= padded)
         return ST_OK;
-    return layer_fail(lx, l, "the window is longer than axis %d of its input %s", axis, layer_shape_str(s));
+    return layer_fail(lx, l, "the window is longer than axis %d of its input %s", axis,
+                      layer_shape_str(s));
 }
 
 Status layer_conv(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
@@ -34,17 +37,17 @@ Status layer_conv(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
     (void)nin;
     const int n = spatial_axes(l);
     ConvShape c = { .n = n };
-    int64_t   kernel[3], pad[3];
+    int64_t kernel[3], pad[3];
     TRY(layer_wants_rank(lx, l, in[0], n + 2, n == 1 ? "(T, C)" : "(H, W, C)"));
     TRY(spread(lx, l, "kernel", &l->kernel, n, kernel));
     TRY(spread(lx, l, "stride", &l->stride, n, c.stride));
     TRY(spread(lx, l, "dilation", &l->dilation, n, c.dilation));
     TRY(spread(lx, l, "padding", &l->padding, n, pad));
 
-    const Shape   s = layer_shape(lx, in[0]);
+    const Shape s = layer_shape(lx, in[0]);
     const int64_t channels = s.dim[n + 1], filters = l->filters, most = INT32_MAX;
-    Shape         ws = { .rank = (int8_t)(n + 2), .dim = { filters, channels } };
-    int64_t       fan = channels;
+    Shape ws = { .rank = (int8_t)(n + 2), .dim = { filters, channels } };
+    int64_t fan = channels;
     for (int i = 0; i < n; i++) {
         if (kernel[i] > most || c.dilation[i] > most || pad[i] > most || c.stride[i] > most)
             return layer_fail(lx, l, "an extent above %d", INT32_MAX);
@@ -56,8 +59,10 @@ Status layer_conv(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
         fan *= kernel[i];
     }
     const Ref w = layer_param_uniform(lx, "weight", ws, fan);
-    const Ref bias = l->bias ? layer_param_uniform(lx, "bias", shape_of(1, filters), fan) : REF_NONE;
-    *out = build_activation(lx->b, (Activation)l->activation, build_conv(lx->b, in[0], w, bias, &c), l->slope);
+    const Ref bias =
+        l->bias ? layer_param_uniform(lx, "bias", shape_of(1, filters), fan) : REF_NONE;
+    *out = build_activation(lx->b, (Activation)l->activation, build_conv(lx->b, in[0], w, bias, &c),
+                            l->slope);
     return ST_OK;
 }
 
@@ -70,7 +75,7 @@ Status layer_pool(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
 {
     (void)nin;
     const int n = spatial_axes(l);
-    int64_t   kernel[3], stride[3];
+    int64_t kernel[3], stride[3];
     TRY(layer_wants_rank(lx, l, in[0], n + 2, n == 1 ? "(T, C)" : "(H, W, C)"));
     TRY(spread(lx, l, "kernel", &l->kernel, n, kernel));
     TRY(spread(lx, l, "stride", l->stride.n ? &l->stride : &l->kernel, n, stride));
@@ -86,7 +91,8 @@ Status layer_global_pool(LayerCx *lx, const Layer *l, const Ref *in, int nin, Re
     (void)nin;
     const Shape s = layer_shape(lx, in[0]);
     if (s.rank < 3)
-        return layer_fail(lx, l, "wants an input of shape (T, C) or (H, W, C), got %s", layer_shape_str(s));
+        return layer_fail(lx, l, "wants an input of shape (T, C) or (H, W, C), got %s",
+                          layer_shape_str(s));
     *out = build_global_pool(lx->b, pool_op(l), in[0]);
     return ST_OK;
 }

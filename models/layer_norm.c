@@ -9,7 +9,7 @@ Status layer_batch_norm(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref
     if (s.rank < 2)
         return layer_fail(lx, l, "wants an input with channels, got %s", layer_shape_str(s));
     const Shape c = shape_of(1, s.dim[s.rank - 1]);
-    BatchNorm   n = {
+    BatchNorm n = {
         .weight = layer_param(lx, "weight", c, INIT_FILL, 1),
         .bias = layer_param(lx, "bias", c, INIT_FILL, 0),
         .running_mean = layer_state(lx, "running_mean", c, 0),

@@ -7,7 +7,7 @@
 
 /* To add a layer: a row of layers.def with its keys, a function, tests. */
 const LayerType layer_types[] = {
-#define N 2
+#define N                             2
 #define LAYER(type, fn, inputs, help) { #type, fn, inputs, help },
 #include "models/layers.def"
 #undef N
@@ -16,12 +16,13 @@ const int layer_ntypes = sizeof layer_types / sizeof layer_types[0];
 
 Status layer_fail(LayerCx *lx, const Layer *l, const char *fmt, ...)
 {
-    Strbuf  s = { 0 };
+    Strbuf s = { 0 };
     va_list ap;
     va_start(ap, fmt);
     strbuf_vprintf(&s, fmt, ap);
     va_end(ap);
-    json_fail(lx->cx, ST_SHAPE, l->at, NULL, "%s \"%s\": %s", l->type->name, l->name, strbuf_str(&s));
+    json_fail(lx->cx, ST_SHAPE, l->at, NULL, "%s \"%s\": %s", l->type->name, l->name,
+              strbuf_str(&s));
     strbuf_free(&s);
     return ST_SHAPE;
 }
@@ -55,7 +56,8 @@ Status layer_activation(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref
 {
     (void)nin;
     for (int i = 0; i < key_nchoice; i++) {
-        if (strcmp(key_choice[i].set, "activation") == 0 && strcmp(key_choice[i].name, l->type->name) == 0)
+        if (strcmp(key_choice[i].set, "activation") == 0 &&
+            strcmp(key_choice[i].name, l->type->name) == 0)
             *out = build_activation(lx->b, (Activation)key_choice[i].value, in[0], l->slope);
     }
     return ST_OK;
@@ -66,11 +68,14 @@ Status layer_dense(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out
     (void)nin;
     const Shape s = layer_shape(lx, in[0]);
     if (s.rank < 2)
-        return layer_fail(lx, l, "wants an input with an axis to multiply, got %s", layer_shape_str(s));
+        return layer_fail(lx, l, "wants an input with an axis to multiply, got %s",
+                          layer_shape_str(s));
     const int64_t n = s.dim[s.rank - 1];
-    const Ref     w = layer_param_uniform(lx, "weight", shape_of(2, (int64_t)l->units, n), n);
-    const Ref     bias = l->bias ? layer_param_uniform(lx, "bias", shape_of(1, (int64_t)l->units), n) : REF_NONE;
-    *out = build_activation(lx->b, (Activation)l->activation, build_linear(lx->b, in[0], w, bias), l->slope);
+    const Ref w = layer_param_uniform(lx, "weight", shape_of(2, (int64_t)l->units, n), n);
+    const Ref bias =
+        l->bias ? layer_param_uniform(lx, "bias", shape_of(1, (int64_t)l->units), n) : REF_NONE;
+    *out = build_activation(lx->b, (Activation)l->activation, build_linear(lx->b, in[0], w, bias),
+                            l->slope);
     return ST_OK;
 }
 
@@ -105,11 +110,11 @@ Status layer_flatten(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *o
 Status layer_reshape(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
 {
     (void)nin;
-    const Shape   s = layer_shape(lx, in[0]);
+    const Shape s = layer_shape(lx, in[0]);
     const int64_t have = row_count(s);
-    Shape         to = { .rank = (int8_t)(l->shape.rank + 1), .dim = { s.dim[0] } };
-    int64_t       known = 1;
-    int           open = -1;
+    Shape to = { .rank = (int8_t)(l->shape.rank + 1), .dim = { s.dim[0] } };
+    int64_t known = 1;
+    int open = -1;
     for (int i = 0; i < l->shape.rank; i++) {
         const int64_t n = l->shape.dim[i];
         to.dim[i + 1] = n;
@@ -118,14 +123,16 @@ Status layer_reshape(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *o
         if (n < 0)
             open = i + 1;
         else if (n > 0 && known > have / n + 1)
-            return layer_fail(lx, l, "cannot make %s from %s", shape_str(&l->shape), layer_shape_str(s));
+            return layer_fail(lx, l, "cannot make %s from %s", shape_str(&l->shape),
+                              layer_shape_str(s));
         else
             known *= n;
     }
     if (open >= 0 && known > 0)
         to.dim[open] = have / known;
     if (row_count(to) != have)
-        return layer_fail(lx, l, "cannot make %s from %s", shape_str(&l->shape), layer_shape_str(s));
+        return layer_fail(lx, l, "cannot make %s from %s", shape_str(&l->shape),
+                          layer_shape_str(s));
     *out = build_reshape(lx->b, in[0], to);
     return ST_OK;
 }
@@ -133,15 +140,15 @@ Status layer_reshape(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *o
 Status layer_concat(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
 {
     const Shape first = layer_shape(lx, in[0]);
-    const int   axis = l->axis < 0 ? first.rank + l->axis : l->axis + 1;
+    const int axis = l->axis < 0 ? first.rank + l->axis : l->axis + 1;
     if (axis < 1 || axis >= first.rank)
         return layer_fail(lx, l, "there is no axis %d in %s", l->axis, layer_shape_str(first));
     for (int i = 1; i < nin; i++) {
         Shape s = layer_shape(lx, in[i]);
         s.dim[axis] = first.dim[axis];
         if (!shape_eq(&s, &first))
-            return layer_fail(lx, l, "inputs differ in more than axis %d: %s and %s", axis - 1, layer_shape_str(first),
-                              layer_shape_str(layer_shape(lx, in[i])));
+            return layer_fail(lx, l, "inputs differ in more than axis %d: %s and %s", axis - 1,
+                              layer_shape_str(first), layer_shape_str(layer_shape(lx, in[i])));
     }
     *out = build_concat(lx->b, in, nin, axis);
     return ST_OK;
@@ -149,14 +156,14 @@ Status layer_concat(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *ou
 
 Status layer_combine(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
 {
-    const Op    op = strcmp(l->type->name, "add") == 0 ? OP_add : OP_mul;
+    const Op op = strcmp(l->type->name, "add") == 0 ? OP_add : OP_mul;
     const Shape first = layer_shape(lx, in[0]);
     *out = in[0];
     for (int i = 1; i < nin; i++) {
         const Shape s = layer_shape(lx, in[i]);
         if (!shape_eq(&s, &first))
-            return layer_fail(lx, l, "wants inputs of equal shapes, got %s and %s", layer_shape_str(first),
-                              layer_shape_str(s));
+            return layer_fail(lx, l, "wants inputs of equal shapes, got %s and %s",
+                              layer_shape_str(first), layer_shape_str(s));
         *out = build_op2(lx->b, op, *out, in[i]);
     }
     return ST_OK;

@@ -49,22 +49,23 @@ static LossFn *const loss_fn[] = {
 static Status check_shapes(LayerCx *lx, Shape p)
 {
     const LossConfig *l = lx->m->loss;
-    const DataShape  *d = lx->d;
-    Shape             row = { .rank = (int8_t)(p.rank - 1) };
+    const DataShape *d = lx->d;
+    Shape row = { .rank = (int8_t)(p.rank - 1) };
     memcpy(row.dim, p.dim + 1, sizeof p.dim - sizeof p.dim[0]);
     if (d->classification) {
         if (p.rank == 2 && p.dim[1] == d->nclass)
             return ST_OK;
-        return json_fail(lx->cx, ST_SHAPE, l->at, NULL, "%s wants %d outputs, one a class; the prediction has %s",
-                         l->type_name, d->nclass, shape_str(&row));
+        return json_fail(lx->cx, ST_SHAPE, l->at, NULL,
+                         "%s wants %d outputs, one a class; the prediction has %s", l->type_name,
+                         d->nclass, shape_str(&row));
     }
     if (strcmp(l->type_name, "cross_entropy") == 0)
-        return json_fail(lx->cx, ST_SHAPE, l->at, NULL, "cross_entropy wants classes; the target is %s",
-                         shape_str(&d->target));
+        return json_fail(lx->cx, ST_SHAPE, l->at, NULL,
+                         "cross_entropy wants classes; the target is %s", shape_str(&d->target));
     if (shape_count(&row) == shape_count(&d->target))
         return ST_OK;
-    return json_fail(lx->cx, ST_SHAPE, l->at, NULL, "the prediction has shape %s, the target %s", shape_str(&row),
-                     shape_str(&d->target));
+    return json_fail(lx->cx, ST_SHAPE, l->at, NULL, "the prediction has shape %s, the target %s",
+                     shape_str(&row), shape_str(&d->target));
 }
 
 /* What a user reads: probabilities instead of logits. */
@@ -81,7 +82,8 @@ static Ref readable(LayerCx *lx, Ref p)
 static Ref sum_valid(LayerCx *lx, Ref x)
 {
     const int rank = build_type(lx->b, x).shape.rank;
-    return build_reduce(lx->b, OP_sum, build_mask_rows(lx->b, x, layer_valid(lx)), (1u << rank) - 1);
+    return build_reduce(lx->b, OP_sum, build_mask_rows(lx->b, x, layer_valid(lx)),
+                        (1u << rank) - 1);
 }
 
 Status loss_build(LayerCx *lx, Ref prediction, Ref target, LossOut *out)
@@ -97,15 +99,16 @@ Status loss_build(LayerCx *lx, Ref prediction, Ref target, LossOut *out)
     if (target != REF_NONE) {
         const Type t = build_type(b, target);
         const bool class = lx->d->classification;
-        const Ref  p = class ? prediction : build_reshape(b, prediction, t.shape);
-        const Ref  terms = loss_fn[lx->m->loss->type](lx, p, target);
-        double     outputs = 1;
+        const Ref p = class ? prediction : build_reshape(b, prediction, t.shape);
+        const Ref terms = loss_fn[lx->m->loss->type](lx, p, target);
+        double outputs = 1;
         for (int i = 1; i < t.shape.rank && !class; i++)
             outputs *= (double)t.shape.dim[i];
         const Ref sum = build_scale(b, sum_valid(lx, terms), 1 / outputs);
         out->loss = build_op2(b, OP_div, sum, layer_valid_count(lx));
         if (class)
-            out->correct = sum_valid(lx, build_cast(b, build_is_correct(b, prediction, target), DT_F32));
+            out->correct =
+                sum_valid(lx, build_cast(b, build_is_correct(b, prediction, target), DT_F32));
     }
     b->region = before;
     return b->status;

@@ -10,14 +10,17 @@
 #include <string.h>
 
 typedef struct Reader {
-    Ctx   *cx;
+    Ctx *cx;
     Arena *arena;
     Model *m;
 } Reader;
 
 /* ---- data ---- */
 
-static const struct { const char *key; DataFormat format; } data_formats[] = {
+static const struct {
+    const char *key;
+    DataFormat format;
+} data_formats[] = {
     { "csv", DATA_CSV }, { "npy", DATA_NPY },   { "idx", DATA_IDX },
     { "wav", DATA_WAV }, { "text", DATA_TEXT }, { "random", DATA_RANDOM },
 };
@@ -30,7 +33,8 @@ static Status read_format(Reader *r, Json *o, const Json **source)
     for (int i = 0; i < NFORMATS; i++) {
         const Json *v = json_member(o, data_formats[i].key);
         if (v && *source)
-            return json_fail_key(r->cx, ST_VALUE, v, NULL, "a second source beside \"%s\"", (*source)->key);
+            return json_fail_key(r->cx, ST_VALUE, v, NULL, "a second source beside \"%s\"",
+                                 (*source)->key);
         if (v) {
             *source = v;
             r->m->data.format = data_formats[i].format;
@@ -46,10 +50,12 @@ static Status read_random(Reader *r, Json *o)
 {
     DataConfig *d = &r->m->data;
     if (o->kind != JSON_OBJECT)
-        return json_fail(r->cx, ST_VALUE, o, NULL, "wants an object, got %s", json_source(r->arena, o));
+        return json_fail(r->cx, ST_VALUE, o, NULL, "wants an object, got %s",
+                         json_source(r->arena, o));
     for (int i = 0; i < key_data.n; i++) {
         const KeyInfo *k = &key_data.row[i];
-        if (strcmp(k->section, "random") == 0 && !json_member(o, k->key) && strcmp(k->deflt, REQUIRED) != 0)
+        if (strcmp(k->section, "random") == 0 && !json_member(o, k->key) &&
+            strcmp(k->deflt, REQUIRED) != 0)
             json_set(r->arena, o, k->key, k->deflt);
     }
     d->random_inputs = arena_array(r->arena, NamedShape, o->count);
@@ -74,7 +80,8 @@ static Status read_random(Reader *r, Json *o)
     if (!has_rows)
         return json_fail(r->cx, ST_VALUE, o, NULL, "random data wants \"rows\": samples");
     if (d->nrandom == 0 || (!has_y && d->random_classes == 0))
-        return json_fail(r->cx, ST_VALUE, o, NULL, "random data wants the shapes of \"x\" and \"y\", or \"classes\"");
+        return json_fail(r->cx, ST_VALUE, o, NULL,
+                         "random data wants the shapes of \"x\" and \"y\", or \"classes\"");
     return ST_OK;
 }
 
@@ -95,11 +102,13 @@ static Status read_test(Reader *r, Json *v, const Json *source)
 static Status read_horizons(Reader *r, Json *o)
 {
     DataConfig *d = &r->m->data;
-    const Json *steps = json_member(o, "steps"), *list = json_member(o, "horizons"), *one = json_member(o, "horizon");
+    const Json *steps = json_member(o, "steps"), *list = json_member(o, "horizons"),
+               *one = json_member(o, "horizon");
     if (steps && list)
         return json_fail_key(r->cx, ST_VALUE, steps, NULL, "either steps or horizons, not both");
     if (one->number != 0 && (steps || list))
-        return json_fail_key(r->cx, ST_VALUE, one, NULL, "either horizon or %s, not both", steps ? "steps" : "horizons");
+        return json_fail_key(r->cx, ST_VALUE, one, NULL, "either horizon or %s, not both",
+                             steps ? "steps" : "horizons");
     int64_t n = 0;
     if (steps)
         TRY(keys_int(r->cx, r->arena, steps, ">= 1", &n));
@@ -140,7 +149,7 @@ static Status read_missing(Reader *r, const Json *v)
 static Status read_split(Reader *r, const Json *v)
 {
     static const char *const part[] = { "train", "val", "test" };
-    DataConfig              *d = &r->m->data;
+    DataConfig *d = &r->m->data;
     if (v->kind == JSON_OBJECT) {
         for (const Json *k = v->first; k; k = k->next) {
             int i = 0;
@@ -152,15 +161,17 @@ static Status read_split(Reader *r, const Json *v)
             TRY(keys_strs(r->cx, r->arena, k, &d->split_groups[i]));
         }
         if (!d->group)
-            return json_fail(r->cx, ST_VALUE, v, NULL, "a split by groups wants \"group\", the column that holds them");
+            return json_fail(r->cx, ST_VALUE, v, NULL,
+                             "a split by groups wants \"group\", the column that holds them");
         d->split_by = SPLIT_GROUPS;
         return ST_OK;
     }
     if (v->kind != JSON_ARRAY || (v->count != 3 && v->count != 2))
-        return json_fail(r->cx, ST_VALUE, v, NULL, "wants 3 fractions or row counts (2 beside \"test\"), got %s",
+        return json_fail(r->cx, ST_VALUE, v, NULL,
+                         "wants 3 fractions or row counts (2 beside \"test\"), got %s",
                          json_source(r->arena, v));
     double sum = 0;
-    bool   counts = false;
+    bool counts = false;
     for (const Json *k = v->first; k; k = k->next) {
         TRY(keys_num(r->cx, r->arena, k, ">= 0", &d->split[k->index]));
         sum += d->split[k->index];
@@ -182,11 +193,12 @@ static Status read_split(Reader *r, const Json *v)
 static void set_scalers(Reader *r, Json *o)
 {
     const DataConfig *d = &r->m->data;
-    const bool        columns = d->format == DATA_CSV || d->format == DATA_WAV;
+    const bool columns = d->format == DATA_CSV || d->format == DATA_WAV;
     if (!json_member(o, "scaler"))
         json_set(r->arena, o, "scaler", columns ? "\"standard\"" : "\"none\"");
     if (!json_member(o, "target_scaler"))
-        json_set(r->arena, o, "target_scaler", columns && !d->classification ? "\"standard\"" : "\"none\"");
+        json_set(r->arena, o, "target_scaler",
+                 columns && !d->classification ? "\"standard\"" : "\"none\"");
 }
 
 static Status read_data(Reader *r, Json *o)
@@ -203,18 +215,22 @@ static Status read_data(Reader *r, Json *o)
     if (d->format == DATA_RANDOM)
         TRY(read_random(r, json_member(o, "random")));
     if (d->format == DATA_NPY || d->format == DATA_IDX)
-        TRY(keys_read(r->cx, r->arena, &key_data, source->key, NULL, source->key, json_member(o, source->key), d));
+        TRY(keys_read(r->cx, r->arena, &key_data, source->key, NULL, source->key,
+                      json_member(o, source->key), d));
     if ((v = json_member(o, "test")))
         TRY(read_test(r, json_member(o, "test"), source));
     TRY(read_horizons(r, o));
     TRY(read_missing(r, json_member(o, "missing")));
     TRY(read_split(r, json_member(o, "split")));
     if (d->format == DATA_CSV && d->targets.n == 0)
-        return json_fail(r->cx, ST_VALUE, o, NULL, "csv data wants \"target\": column or columns to predict");
+        return json_fail(r->cx, ST_VALUE, o, NULL,
+                         "csv data wants \"target\": column or columns to predict");
     if (d->classification && d->target_scaler != SCALER_NONE)
-        return json_fail(r->cx, ST_VALUE, json_member(o, "target_scaler"), NULL, "classes are not scaled");
+        return json_fail(r->cx, ST_VALUE, json_member(o, "target_scaler"), NULL,
+                         "classes are not scaled");
     if (d->separator && strlen(d->separator) != 1)
-        return json_fail(r->cx, ST_VALUE, json_member(o, "separator"), NULL, "wants one character, got \"%s\"", d->separator);
+        return json_fail(r->cx, ST_VALUE, json_member(o, "separator"), NULL,
+                         "wants one character, got \"%s\"", d->separator);
     return ST_OK;
 }
 
@@ -222,7 +238,8 @@ static Status read_data(Reader *r, Json *o)
 
 static Status no_such_type(Reader *r, const Json *v, const char *what, const char **name, int n)
 {
-    return json_fail(r->cx, ST_VALUE, v, json_hint(r->arena, v->string, name, n), "no such %s: \"%s\"", what, v->string);
+    return json_fail(r->cx, ST_VALUE, v, json_hint(r->arena, v->string, name, n),
+                     "no such %s: \"%s\"", what, v->string);
 }
 
 /* The member "type", which picks the section of the table. */
@@ -230,7 +247,8 @@ static Status read_type(Reader *r, Json *o, const char *what, const Json **out)
 {
     const char *s;
     if (o->kind != JSON_OBJECT)
-        return json_fail(r->cx, ST_VALUE, o, NULL, "wants an object, got %s", json_source(r->arena, o));
+        return json_fail(r->cx, ST_VALUE, o, NULL, "wants an object, got %s",
+                         json_source(r->arena, o));
     *out = json_member(o, "type");
     if (!*out)
         return json_fail(r->cx, ST_VALUE, o, NULL, "a %s wants a \"type\"", what);
@@ -243,7 +261,8 @@ static Status read_padding(Reader *r, Layer *l, const Json *v)
         l->same = strcmp(v->string, "same") == 0;
         l->padding = (Dims){ .n = 1 };
         if (!l->same && strcmp(v->string, "valid") != 0)
-            return json_fail(r->cx, ST_VALUE, v, NULL, "wants \"same\", \"valid\" or an integer >= 0, got \"%s\"", v->string);
+            return json_fail(r->cx, ST_VALUE, v, NULL,
+                             "wants \"same\", \"valid\" or an integer >= 0, got \"%s\"", v->string);
         return ST_OK;
     }
     return keys_dims(r->cx, r->arena, v, ">= 0", &l->padding);
@@ -288,7 +307,8 @@ static Status read_layer(Reader *r, Json *o, Layer *l)
     TRY(check_name(r, json_member(o, "name"), l->name));
     for (int i = 0; i < o->index; i++) {
         if (strcmp(r->m->layer[i]->name, l->name) == 0)
-            return json_fail(r->cx, ST_VALUE, json_member(o, "name"), NULL, "layers[%d] has this name too", i);
+            return json_fail(r->cx, ST_VALUE, json_member(o, "name"), NULL,
+                             "layers[%d] has this name too", i);
     }
     return ST_OK;
 }
@@ -296,7 +316,8 @@ static Status read_layer(Reader *r, Json *o, Layer *l)
 static Status read_layers(Reader *r, const Json *list)
 {
     if (list->kind != JSON_ARRAY || list->count == 0)
-        return json_fail(r->cx, ST_VALUE, list, NULL, "wants a list of layers, got %s", json_source(r->arena, list));
+        return json_fail(r->cx, ST_VALUE, list, NULL, "wants a list of layers, got %s",
+                         json_source(r->arena, list));
     r->m->nlayer = list->count;
     r->m->layer = arena_array(r->arena, Layer *, list->count);
     for (Json *o = list->first; o; o = o->next) {
@@ -319,8 +340,9 @@ static bool is_data_input(const Model *m, const char *name)
 static Status find_input(Reader *r, const Layer *l, int k, int *out)
 {
     const Model *m = r->m;
-    const char  *want = l->input.at[k], **name = arena_array(r->arena, const char *, m->nlayer + 1 + m->data.nrandom);
-    int          n = 0;
+    const char *want = l->input.at[k],
+               **name = arena_array(r->arena, const char *, m->nlayer + 1 + m->data.nrandom);
+    int n = 0;
     for (int i = 0; i < m->nlayer; i++) {
         const bool hit = strcmp(m->layer[i]->name, want) == 0;
         const Json *v = json_member(l->at, "input");
@@ -347,7 +369,7 @@ static Status find_input(Reader *r, const Layer *l, int k, int *out)
 static Status link_layers(Reader *r)
 {
     Model *m = r->m;
-    bool  *used = arena_array(r->arena, bool, m->nlayer);
+    bool *used = arena_array(r->arena, bool, m->nlayer);
     if (!m->loss->prediction)
         m->loss->prediction = m->layer[m->nlayer - 1]->name;
     for (int i = m->nlayer - 1; i >= 0; i--) {
@@ -368,15 +390,18 @@ static Status link_layers(Reader *r)
                 used[from] = true;
         }
         if (!used[i])
-            return json_fail(r->cx, ST_VALUE, l->at, NULL, "\"%s\" does not lead to the prediction \"%s\"", l->name,
+            return json_fail(r->cx, ST_VALUE, l->at, NULL,
+                             "\"%s\" does not lead to the prediction \"%s\"", l->name,
                              m->loss->prediction);
         if (is_data_input(m, l->name))
-            return json_fail(r->cx, ST_VALUE, json_member(l->at, "name"), NULL, "a data input has this name too");
+            return json_fail(r->cx, ST_VALUE, json_member(l->at, "name"), NULL,
+                             "a data input has this name too");
     }
     return ST_OK;
 }
 
-static Status find_type(Reader *r, const Json *type, const char *what, const TypeInfo *types, int n, int *out)
+static Status find_type(Reader *r, const Json *type, const char *what, const TypeInfo *types, int n,
+                        int *out)
 {
     const char **name = arena_array(r->arena, const char *, n);
     for (int i = 0; i < n; i++) {
@@ -390,14 +415,16 @@ static Status find_type(Reader *r, const Json *type, const char *what, const Typ
 }
 
 /* "type" is read before, and is in no table: it picks the section. */
-static Status read_typed(Reader *r, Json *o, const KeyTable *table, const char *common, const char *type, void *into)
+static Status read_typed(Reader *r, Json *o, const KeyTable *table, const char *common,
+                         const char *type, void *into)
 {
     Json **p = &o->first, *t;
     while (strcmp((*p)->key, "type") != 0)
         p = &(*p)->next;
     t = *p;
     *p = t->next; /* taken out for the table's check, and put back in front */
-    const Status st = keys_read(r->cx, r->arena, table, type, common, arena_printf(r->arena, "%s %s", type, common), o, into);
+    const Status st = keys_read(r->cx, r->arena, table, type, common,
+                                arena_printf(r->arena, "%s %s", type, common), o, into);
     t->next = o->first;
     o->first = t;
     return st;
@@ -420,13 +447,14 @@ static Status read_loss(Reader *r, Json *o)
         if (strcmp(name[i], l->prediction) == 0)
             return ST_OK;
     }
-    return json_fail(r->cx, ST_VALUE, json_member(o, "prediction"), json_hint(r->arena, l->prediction, name, r->m->nlayer),
+    return json_fail(r->cx, ST_VALUE, json_member(o, "prediction"),
+                     json_hint(r->arena, l->prediction, name, r->m->nlayer),
                      "no layer has the name \"%s\"", l->prediction);
 }
 
 static Status read_optimizer(Reader *r, Json *o)
 {
-    const Json      *type;
+    const Json *type;
     OptimizerConfig *p = r->m->optimizer = arena_alloc(r->arena, sizeof *p);
     TRY(read_type(r, o, "optimizer", &type));
     TRY(find_type(r, type, "optimizer", optimizer_types, optimizer_ntypes, &p->type));
@@ -434,7 +462,8 @@ static Status read_optimizer(Reader *r, Json *o)
     p->type_name = type->string;
     TRY(read_typed(r, o, &key_optimizers, "optimizer", p->type_name, p));
     if (p->nesterov && p->momentum == 0)
-        return json_fail(r->cx, ST_VALUE, json_member(o, "nesterov"), NULL, "nesterov wants a momentum");
+        return json_fail(r->cx, ST_VALUE, json_member(o, "nesterov"), NULL,
+                         "nesterov wants a momentum");
     return ST_OK;
 }
 
@@ -443,13 +472,15 @@ static Status read_model(Reader *r, Json *root)
     static const char *const key[] = { "name", "data", "layers", "loss", "optimizer", "train" };
     enum { NKEYS = sizeof key / sizeof key[0] };
     if (root->kind != JSON_OBJECT)
-        return json_fail(r->cx, ST_VALUE, root, NULL, "a model is an object, got %s", json_source(r->arena, root));
+        return json_fail(r->cx, ST_VALUE, root, NULL, "a model is an object, got %s",
+                         json_source(r->arena, root));
     for (const Json *v = root->first; v; v = v->next) {
         int i = 0;
         while (i < NKEYS && strcmp(key[i], v->key) != 0)
             i++;
         if (i == NKEYS)
-            return json_fail_key(r->cx, ST_VALUE, v, json_hint(r->arena, v->key, key, NKEYS), "no such key in a model");
+            return json_fail_key(r->cx, ST_VALUE, v, json_hint(r->arena, v->key, key, NKEYS),
+                                 "no such key in a model");
     }
     for (int i = 1; i < 4; i++) {
         if (!json_member(root, key[i]))
@@ -470,19 +501,21 @@ static Status read_model(Reader *r, Json *root)
     Json *train = json_member(root, "train");
     TRY(keys_read(r->cx, r->arena, &key_train, "train", NULL, "train", train, &r->m->train));
     if (r->m->train.clip_norm > 0 && r->m->train.clip_value > 0)
-        return json_fail(r->cx, ST_VALUE, json_member(train, "clip_value"), NULL, "either clip_value or clip_norm, not both");
+        return json_fail(r->cx, ST_VALUE, json_member(train, "clip_value"), NULL,
+                         "either clip_value or clip_norm, not both");
     TRY(read_data(r, json_member(root, "data")));
     return link_layers(r);
 }
 
 /* ---- entry ---- */
 
-Status model_parse(Ctx *cx, const char *file, const char *text, const char *const *overrides, int noverrides, Model **out)
+Status model_parse(Ctx *cx, const char *file, const char *text, const char *const *overrides,
+                   int noverrides, Model **out)
 {
     Arena *arena = arena_new();
     Model *m = arena_alloc(arena, sizeof *m);
     Reader r = { .cx = cx, .arena = arena, .m = m };
-    Json  *root;
+    Json *root;
     Status st = json_parse(cx, arena, file, text, strlen(text), &root);
     for (int i = 0; st == ST_OK && i < noverrides; i++)
         st = json_override(cx, arena, root, overrides[i]);
@@ -504,9 +537,10 @@ Status model_parse(Ctx *cx, const char *file, const char *text, const char *cons
     return ST_OK;
 }
 
-Status model_load(Ctx *cx, const char *path, const char *const *overrides, int noverrides, Model **out)
+Status model_load(Ctx *cx, const char *path, const char *const *overrides, int noverrides,
+                  Model **out)
 {
-    char  *text;
+    char *text;
     size_t n;
     TRY(os_read_file(cx, path, &text, &n));
     Status st;

@@ -14,12 +14,12 @@
 #include <string.h>
 
 typedef struct Update { /* of one parameter */
-    LayerCx               *lx;
-    Builder               *b;
+    LayerCx *lx;
+    Builder *b;
     const OptimizerConfig *o;
-    ModelInput             param; /* a copy: the list may move */
-    Ref                    p, g, lr;
-    Ref                    next;
+    ModelInput param; /* a copy: the list may move */
+    Ref p, g, lr;
+    Ref next;
 } Update;
 typedef void OptimizerFn(Update *u);
 
@@ -37,7 +37,9 @@ static Ref mix(Update *u, double a, Ref x, double c, Ref y)
 
 static Ref decayed(Update *u)
 {
-    return u->o->weight_decay > 0 ? build_op2(u->b, OP_add, u->g, build_scale(u->b, u->p, u->o->weight_decay)) : u->g;
+    return u->o->weight_decay > 0
+               ? build_op2(u->b, OP_add, u->g, build_scale(u->b, u->p, u->o->weight_decay))
+               : u->g;
 }
 
 /* p - lr * d */
@@ -49,7 +51,7 @@ static void descend(Update *u, Ref p, Ref d)
 static void optimizer_sgd(Update *u)
 {
     const double momentum = u->o->momentum;
-    const Ref    g = decayed(u);
+    const Ref g = decayed(u);
     if (momentum == 0) {
         descend(u, u->p, g);
         return;
@@ -62,7 +64,7 @@ static void optimizer_sgd(Update *u)
 /* 1 - beta^t, t counting from 1 */
 static Ref bias_correction(Update *u, double beta)
 {
-    Builder  *b = u->b;
+    Builder *b = u->b;
     const Ref t = build_shift(b, build_cast(b, u->lx->step, DT_F32), 1);
     if (beta == 0)
         return build_scalar(b, DT_F32, 1);
@@ -72,11 +74,11 @@ static Ref bias_correction(Update *u, double beta)
 /* Adam (Kingma and Ba 2015); AdamW (Loshchilov and Hutter 2019) shrinks the parameter itself. */
 static void optimizer_adam(Update *u)
 {
-    Builder               *b = u->b;
+    Builder *b = u->b;
     const OptimizerConfig *o = u->o;
-    const bool             decoupled = strcmp(o->type_name, "adamw") == 0;
-    const Ref              g = decoupled ? u->g : decayed(u);
-    Ref                    p = u->p;
+    const bool decoupled = strcmp(o->type_name, "adamw") == 0;
+    const Ref g = decoupled ? u->g : decayed(u);
+    Ref p = u->p;
     if (decoupled && o->weight_decay > 0)
         descend(u, p, build_scale(b, p, o->weight_decay)), p = u->next;
     const Ref m0 = state(u, "exp_avg"), v0 = state(u, "exp_avg_sq");
@@ -93,10 +95,10 @@ static void optimizer_adam(Update *u)
 
 static void optimizer_rmsprop(Update *u)
 {
-    Builder               *b = u->b;
+    Builder *b = u->b;
     const OptimizerConfig *o = u->o;
-    const Ref              g = decayed(u), v0 = state(u, "square_avg");
-    const Ref              v = mix(u, o->alpha, v0, 1 - o->alpha, build_op2(b, OP_mul, g, g));
+    const Ref g = decayed(u), v0 = state(u, "square_avg");
+    const Ref v = mix(u, o->alpha, v0, 1 - o->alpha, build_op2(b, OP_mul, g, g));
     layer_replace(u->lx, v0, v);
     Ref d = build_op2(b, OP_div, g, build_shift(b, build_op1(b, OP_sqrt, v), o->eps));
     if (o->momentum > 0) {
@@ -133,13 +135,14 @@ static Ref global_norm(Builder *b, const Ref *g, int n)
 
 static Ref clipped(LayerCx *lx, Ref g, Ref factor)
 {
-    Builder      *b = lx->b;
-    const double  most = lx->m->train.clip_value;
+    Builder *b = lx->b;
+    const double most = lx->m->train.clip_value;
     if (factor != REF_NONE)
         g = build_op2(b, OP_mul, g, factor);
     if (most > 0) {
         const Type t = build_type(b, g);
-        g = build_op2(b, OP_max, build_op2(b, OP_min, g, build_const(b, most, t)), build_const(b, -most, t));
+        g = build_op2(b, OP_max, build_op2(b, OP_min, g, build_const(b, most, t)),
+                      build_const(b, -most, t));
     }
     return g;
 }
@@ -147,9 +150,10 @@ static Ref clipped(LayerCx *lx, Ref g, Ref factor)
 Status optimizer_build(LayerCx *lx, Ref loss)
 {
     Builder *b = lx->b;
-    int      n = 0;
-    Ref     *wrt = arena_array(lx->arena, Ref, lx->ninput), *g = arena_array(lx->arena, Ref, lx->ninput);
-    int     *which = arena_array(lx->arena, int, lx->ninput);
+    int n = 0;
+    Ref *wrt = arena_array(lx->arena, Ref, lx->ninput),
+        *g = arena_array(lx->arena, Ref, lx->ninput);
+    int *which = arena_array(lx->arena, int, lx->ninput);
     for (unsigned i = 0; i < lx->ninput; i++) {
         if (lx->input[i].kind == INPUT_param) {
             which[n] = (int)i;
@@ -163,8 +167,8 @@ Status optimizer_build(LayerCx *lx, Ref loss)
         g[i] = build_get(b, grad, i);
 
     const uint32_t before = build_region(b, "clip", 0);
-    const Ref      norm = global_norm(b, g, n);
-    Ref            factor = REF_NONE;
+    const Ref norm = global_norm(b, g, n);
+    Ref factor = REF_NONE;
     if (lx->m->train.clip_norm > 0) {
         const Ref most = build_scalar(b, DT_F32, lx->m->train.clip_norm);
         const Ref ratio = build_op2(b, OP_div, most, build_shift(b, norm, 1e-6));
@@ -174,7 +178,12 @@ Status optimizer_build(LayerCx *lx, Ref loss)
     const Ref lr = layer_input(lx, INPUT_batch, "lr", DT_F32, shape_of(0), INIT_FILL, 0);
     for (int i = 0; i < n && b->status == ST_OK; i++) {
         build_region(b, "optimizer", i);
-        Update u = { .lx = lx, .b = b, .o = lx->m->optimizer, .param = lx->input[which[i]], .p = wrt[i], .lr = lr };
+        Update u = { .lx = lx,
+                     .b = b,
+                     .o = lx->m->optimizer,
+                     .param = lx->input[which[i]],
+                     .p = wrt[i],
+                     .lr = lr };
         u.g = clipped(lx, g[i], factor);
         optimizer_fn[u.o->type](&u);
         layer_replace(lx, u.p, u.next);
