@@ -239,7 +239,7 @@ static void region(void *arg, const gtc_team *me)
     const Schedule *s = run->s;
     for (int i = 0; i < s->nstep; i++) {
         const Step *step = &s->step[i];
-        const bool opens = i == 0 || step->epoch != step[-1].epoch;
+        const bool opens = i > 0 && step->epoch != step[-1].epoch;
         if (me->tid == 0 && opens)
             guards_wake(s, step->epoch);
         if (step->barrier)
@@ -281,6 +281,7 @@ static Status cpu_run(Ctx *cx, GtcDevice *d, const Schedule *s, double *ms)
     bool shared = false;
     for (int i = 0; i < s->nstep; i++)
         shared |= !s->step[i].serial;
+    guards_wake(s, 0); /* there is no barrier in front of the first epoch */
     if (s->nstep)
         team_run(((CpuDevice *)d)->team, shared, ms ? region_timed : region, &run);
     guards_bury(s, INT32_MAX);
