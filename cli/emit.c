@@ -106,7 +106,7 @@ static Status parse_kind(Cli *c, BuildKind *out)
 
 static Status emit(Cli *c, Work *w, Strbuf *out)
 {
-    BuildKind kind;
+    BuildKind kind = BUILD_TRAIN;
     TRY(parse_kind(c, &kind));
     TRY(work_open_model(c, w, c->o->arg));
     TRY(work_open_data(c, w));

@@ -271,7 +271,7 @@ static Status init(Cli *c, Source *src)
     const char *name = options_text(c->o, OPT_target, NULL);
     const char *out = options_text(c->o, OPT_out, "model.json"), *csv;
     struct stat st;
-    int target;
+    int target = 0;
     Guess g = { 0 };
     Strbuf text = { 0 };
     if (!from || !name)

@@ -109,7 +109,7 @@ static Status read_plan(Cli *c, Work *w, const char *path)
     char *text;
     size_t n;
     Json *root;
-    const char *mode;
+    const char *mode = "default";
     Strbuf config = { 0 };
     TRY(os_read_file(&c->cx, path, &text, &n));
     Status st = json_parse(&c->cx, c->o->arena, path, text, n, &root);
