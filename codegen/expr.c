@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Hash-consed scalar expressions over index maps, and the arrays of a Stages. */
+#include "codegen/stages.h"
+
+#include <string.h>
+
+#include "ir/base/hash.h"
+
+RegType reg_of(DType dt)
+{
+    switch (dt) {
+    case DT_I32:
+    case DT_U8:
+        return REG_I32;
+    case DT_I64:
+        return REG_I64;
+    case DT_BOOL:
+        return REG_BOOL;
+    default:
+        return REG_F32;
+    }
+}
+
+const Expr *stages_expr(const Stages *s, ExprId e)
+{
+    gtc_assert(e > 0 && e < s->nexpr, "expression %u of %u", e, s->nexpr);
+    return &s->expr[e];
+}
+
+static uint64_t expr_hash(const Expr *e)
+{
+    const struct {
+        uint8_t kind, reg, nargs, nix;
+        uint16_t op, buf, stage, pad;
+        double value;
+    } head = { e->kind, e->reg, e->nargs, e->nix, e->op, e->buf, e->stage, 0, e->value };
+    uint64_t h = hash_bytes(&head, sizeof head, e->nguard);
+    h = hash_bytes(e->arg, sizeof *e->arg * e->nargs, h);
+    if (e->nix)
+        h = hash_bytes(e->ix, sizeof *e->ix * e->nix, h);
+    for (int i = 0; i < e->nguard; i++)
+        h = h * 31 + e->guard[i].ix * 7u + (uint64_t)e->guard[i].lo * 131 + (uint64_t)e->guard[i].hi;
+    return h;
+}
+
+static bool expr_same(const Expr *a, const Expr *b)
+{
+    if (a->kind != b->kind || a->reg != b->reg || a->nargs != b->nargs || a->nix != b->nix ||
+        a->nguard != b->nguard || a->op != b->op || a->buf != b->buf || a->stage != b->stage ||
+        memcmp(&a->value, &b->value, sizeof a->value) != 0 ||
+        memcmp(a->arg, b->arg, sizeof *a->arg * a->nargs) != 0 ||
+        (a->nix && memcmp(a->ix, b->ix, sizeof *a->ix * a->nix) != 0))
+        return false;
+    for (int i = 0; i < a->nguard; i++)
+        if (a->guard[i].ix != b->guard[i].ix || a->guard[i].lo != b->guard[i].lo ||
+            a->guard[i].hi != b->guard[i].hi)
+            return false;
+    return true;
+}
+
+enum { MAX_DEPS = 64 };
+typedef struct DepSet {
+    Var at[MAX_DEPS];
+    int n;
+} DepSet;
+
+static void dep_add(void *arg, Var v)
+{
+    DepSet *d = arg;
+    int i = d->n;
+    while (i > 0 && d->at[i - 1] >= v) {
+        if (d->at[i - 1] == v)
+            return;
+        i--;
+    }
+    gtc_assert(d->n < MAX_DEPS, "an expression over more than %d axes", MAX_DEPS);
+    memmove(d->at + i + 1, d->at + i, sizeof(Var) * (size_t)(d->n - i));
+    d->at[i] = v;
+    d->n++;
+}
+
+static void expr_deps(Stages *s, Expr *e)
+{
+    DepSet d = { .n = 0 };
+    for (int i = 0; i < e->nargs; i++)
+        for (int j = 0; j < s->expr[e->arg[i]].ndep; j++)
+            dep_add(&d, s->expr[e->arg[i]].dep[j]);
+    for (int i = 0; i < e->nix; i++)
+        ix_vars(s->pool, e->ix[i], dep_add, &d);
+    for (int i = 0; i < e->nguard; i++)
+        ix_vars(s->pool, e->guard[i].ix, dep_add, &d);
+    if (e->kind == EX_VALUE)
+        for (int i = 0; i < s->stage[e->stage].naxis; i++)
+            dep_add(&d, s->stage[e->stage].axis[i]);
+    e->dep = arena_copy(s->arena, d.at, sizeof(Var) * (size_t)(d.n ? d.n : 1));
+    e->ndep = (uint16_t)d.n;
+}
+
+static void expr_rehash(Stages *s)
+{
+    s->hash_cap = s->hash_cap ? s->hash_cap * 2 : 256;
+    s->hash = arena_array(s->arena, uint32_t, s->hash_cap);
+    for (ExprId i = 1; i < s->nexpr; i++) {
+        uint64_t h = expr_hash(&s->expr[i]);
+        while (s->hash[h & (s->hash_cap - 1)])
+            h++;
+        s->hash[h & (s->hash_cap - 1)] = i;
+    }
+}
+
+ExprId expr_add(Stages *s, const Expr *e)
+{
+    if (s->nexpr == 0)
+        s->nexpr = 1;
+    if (s->nexpr * 2 >= s->hash_cap)
+        expr_rehash(s);
+    uint64_t h = expr_hash(e);
+    for (uint32_t at; (at = s->hash[h & (s->hash_cap - 1)]) != 0; h++)
+        if (expr_same(&s->expr[at], e))
+            return at;
+    if (s->nexpr >= s->expr_cap)
+        arena_grow(s->arena, s->expr, s->nexpr, s->expr_cap);
+    Expr *n = &s->expr[s->nexpr];
+    *n = *e;
+    if (e->nix)
+        n->ix = arena_copy(s->arena, e->ix, sizeof *e->ix * e->nix);
+    if (e->nguard)
+        n->guard = arena_copy(s->arena, e->guard, sizeof *e->guard * e->nguard);
+    expr_deps(s, n);
+    s->hash[h & (s->hash_cap - 1)] = s->nexpr;
+    return s->nexpr++;
+}
+
+ExprId expr_read(Stages *s, uint16_t buf, const Ix *ix)
+{
+    const GBuf *b = &s->buf[buf];
+    return expr_add(s, &(Expr){ .kind = EX_READ,
+                                .reg = (uint8_t)reg_of(b->dt),
+                                .buf = buf,
+                                .nix = (uint8_t)b->rank,
+                                .ix = ix });
+}
+
+static ExprId map_rec(Stages *s, ExprId id, ExprId (*leaf)(void *, ExprId), void *arg, ExprId *done)
+{
+    if (done[id])
+        return done[id];
+    Expr e = s->expr[id];
+    ExprId r = id;
+    if (e.kind == EX_READ || e.kind == EX_VALUE) {
+        r = leaf(arg, id);
+    } else if (e.nargs) {
+        bool changed = false;
+        for (int i = 0; i < e.nargs; i++) {
+            const ExprId a = map_rec(s, e.arg[i], leaf, arg, done);
+            changed |= a != e.arg[i];
+            e.arg[i] = a;
+        }
+        if (changed)
+            r = expr_add(s, &e);
+    }
+    return done[id] = r;
+}
+
+ExprId expr_map(Stages *s, ExprId e, ExprId (*leaf)(void *arg, ExprId e), void *arg)
+{
+    ExprId *done = arena_array(s->arena, ExprId, e + 1); /* arguments have smaller ids */
+    return map_rec(s, e, leaf, arg, done);
+}
+
+uint16_t stages_temp(Stages *s, const char *name, DType dt, int rank, const int64_t *shape)
+{
+    if (s->nbuf >= s->buf_cap)
+        arena_grow(s->arena, s->buf, s->nbuf, s->buf_cap);
+    GBuf *b = &s->buf[s->nbuf];
+    *b = (GBuf){ .name = name, .dt = dt, .rank = (int8_t)rank, .home = HOME_SHARED, .team_dim = -1 };
+    memcpy(b->shape, shape, sizeof *shape * (size_t)rank);
+    return (uint16_t)s->nbuf++;
+}
+
+StageId stages_add(Stages *s, const Stage *st)
+{
+    if (s->nstage >= s->stage_cap)
+        arena_grow(s->arena, s->stage, s->nstage, s->stage_cap);
+    s->stage[s->nstage] = *st;
+    s->stage[s->nstage].acc = (StageId)s->nstage;
+    return (StageId)s->nstage++;
+}
+
+static void print_axes(const Stages *s, const Var *v, int n, Strbuf *out)
+{
+    for (int i = 0; i < n; i++)
+        strbuf_printf(out, "%s%s", i ? "," : "", ix_var_name(s->pool, v[i]));
+}
+
+static void print_ix(const Stages *s, const Ix *ix, int n, Strbuf *out)
+{
+    strbuf_putc(out, '[');
+    for (int i = 0; i < n; i++) {
+        if (i)
+            strbuf_add(out, ", ");
+        ix_print(s->pool, ix[i], out);
+    }
+    strbuf_putc(out, ']');
+}
+
+static void print_expr(const Stages *s, ExprId id, int depth, Strbuf *out)
+{
+    const Expr *e = stages_expr(s, id);
+    if (depth > 6) {
+        strbuf_add(out, "..");
+        return;
+    }
+    switch (e->kind) {
+    case EX_CONST:
+        strbuf_printf(out, "%g", e->value);
+        return;
+    case EX_READ:
+        strbuf_add(out, s->buf[e->buf].name);
+        print_ix(s, e->ix, e->nix, out);
+        if (e->nguard)
+            strbuf_add(out, "?");
+        return;
+    case EX_VALUE:
+        strbuf_printf(out, "s%u", e->stage);
+        return;
+    case EX_INDEX:
+        print_ix(s, e->ix, 1, out);
+        return;
+    default:
+        strbuf_add(out, e->kind == EX_EW ? op_info[e->op].name : e->kind == EX_RAND ? "rand" : "when");
+        strbuf_putc(out, '(');
+        for (int i = 0; i < e->nargs; i++) {
+            if (i)
+                strbuf_add(out, ", ");
+            print_expr(s, e->arg[i], depth + 1, out);
+        }
+        strbuf_putc(out, ')');
+    }
+}
+
+void stages_print(const Stages *s, Strbuf *out)
+{
+    for (uint32_t i = 0; i < s->nstage; i++) {
+        const Stage *st = &s->stage[i];
+        strbuf_printf(out, "s%u[", i);
+        print_axes(s, st->axis, st->naxis, out);
+        strbuf_add(out, "]");
+        if (st->nred) {
+            strbuf_printf(out, " %s over ", op_info[st->rop].name);
+            print_axes(s, st->red, st->nred, out);
+        }
+        strbuf_add(out, " = ");
+        print_expr(s, st->e, 0, out);
+        for (int j = 0; j < st->nstore; j++) {
+            strbuf_printf(out, " -> %s", s->buf[st->store[j].buf].name);
+            print_ix(s, st->store[j].ix, s->buf[st->store[j].buf].rank, out);
+        }
+        strbuf_putc(out, '\n');
+    }
+}

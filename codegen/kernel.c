@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a fusion node to a Kernel: plan, lower, verify, spell.  When the planner for this target
+ * gets a body wrong (kir_verify finds it out) or runs out of room, the last resort takes it. */
+#include "codegen/kernel.h"
+
+#include <string.h>
+
+#include "codegen/plan.h"
+#include "ir/base/hash.h"
+
+enum { SMALL = 12000 }; /* elementary operations below which a barrier costs more than it saves */
+
+const char *kernel_refuse_c(const Target *t, const Graph *body)
+{
+    (void)t;
+    uint32_t nscan = 0, nheavy = 0;
+    for (Ref r = 1; r < body->nnode; r++) {
+        const Node *n = &body->node[r];
+        if (n->type.dt == DT_F64)
+            return "f64 is for the reference only";
+        nscan += n->op == OP_scan;
+        nheavy += op_info[n->op].cls == CLASS_REDUCE || op_info[n->op].cls == CLASS_CONTRACT;
+    }
+    if (nscan > 1)
+        return "two scans in one kernel";
+    return nheavy > MAX_NEST_REDS ? "too many reductions in one kernel" : NULL;
+}
+
+/* ---- outputs that may take an input's place ------------------------------------------------ */
+
+typedef struct Reader {
+    Stages  *s;
+    uint16_t in;
+    ExprId   only;    /* the one read of it, if there is one */
+    int      reads;   /* distinct reads */
+} Reader;
+
+static void note_read(void *arg, const Expr *e)
+{
+    Reader *r = arg;
+    const ExprId id = (ExprId)(e - r->s->expr);
+    if (e->buf != r->in || (r->reads && r->only == id))
+        return;
+    r->only = id;
+    r->reads++;
+}
+
+/* Output j may share memory with input i when the kernel is one map, the input is read at one
+ * place only, and the root that overwrites it reads that very element before. */
+static bool may_share(const Plan *p, uint32_t i, uint32_t j, uint32_t nin)
+{
+    Stages *s = p->s;
+    const GBuf *in = &s->buf[i], *out = &s->buf[nin + j];
+    if (p->nphase != 1 || p->phase[0].nnest != 1 || p->phase[0].nest[0].nred || in->dt != out->dt ||
+        in->rank != out->rank || memcmp(in->shape, out->shape, sizeof in->shape) != 0)
+        return false;
+    const Nest *n = &p->phase[0].nest[0];
+    Reader all = { s, (uint16_t)i, 0, 0 };
+    for (int k = 0; k < n->nroot; k++)
+        expr_reads(s, s->stage[n->root[k]].e, note_read, &all);
+    if (all.reads != 1 || s->expr[all.only].nguard)
+        return false;
+    for (int k = 0; k < n->nroot; k++) {
+        const Stage *st = &s->stage[n->root[k]];
+        for (int q = 0; q < st->nstore; q++) {
+            if (st->store[q].buf != nin + j)
+                continue;
+            Reader mine = { s, (uint16_t)i, 0, 0 };
+            expr_reads(s, st->e, note_read, &mine);
+            return mine.reads == 1 &&
+                   memcmp(st->store[q].ix, s->expr[all.only].ix, sizeof(Ix) * (size_t)in->rank) == 0;
+        }
+    }
+    return false;
+}
+
+static const int32_t *sharing(Arena *arena, const Plan *p, Kir *k, uint32_t nin, uint32_t nout)
+{
+    int32_t *share = arena_array(arena, int32_t, nout + 1);
+    bool *taken = arena_array(arena, bool, nin + 1);
+    for (uint32_t j = 0; j < nout; j++) {
+        share[j] = -1;
+        for (uint32_t i = 0; i < nin && share[j] < 0; i++)
+            if (!taken[i] && may_share(p, i, j, nin)) {
+                share[j] = (int32_t)i;
+                taken[i] = true;
+                k->buf[i].aliased = k->buf[nin + j].aliased = true;
+            }
+    }
+    return share;
+}
+
+/* ---- the kernel ---------------------------------------------------------------------------- */
+
+static Status plan_and_lower(Ctx *cx, Arena *arena, const Target *t, const Graph *body, bool plain,
+                             Plan **plan, Kir **kir)
+{
+    TRY(plan_cpu(cx, arena, t, body, plain, plan));
+    TRY(plan_lower(cx, arena, t, *plan, kir));
+    return kir_verify(cx, *kir);
+}
+
+static void count_cost(const Graph *body, const Plan *p, Kernel *out)
+{
+    out->flops = 2 * p->points;
+    for (uint32_t i = 0; i < body->ninput; i++)
+        out->bytes += (double)type_bytes(&body->node[body->input[i]].type);
+    for (uint32_t i = 0; i < body->nout; i++)
+        out->bytes += (double)type_bytes(&body->node[body->out[i].value].type);
+}
+
+Status kernel_build_c(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref r, Kernel *out)
+{
+    const Node *n = &g->node[r];
+    gtc_assert(n->op == OP_fusion, "a kernel is made of a fusion, not of %s", op_info[n->op].name);
+    const Graph *body = n->attr.fusion.body;
+    Arena *work = arena_new();
+    Plan *plan = NULL;
+    Kir *kir = NULL;
+    Status st = plan_and_lower(cx, work, t, body, false, &plan, &kir);
+    if (st == ST_INTERNAL) {
+        log_say(cx, LOG_WARN, "%s: the last-resort planner takes it: %s", n->attr.fusion.kind, cx->msg);
+        st = plan_and_lower(cx, work, t, body, true, &plan, &kir);
+    }
+    if (st != ST_OK) {
+        arena_free(work);
+        return st;
+    }
+    *out = (Kernel){ .label = arena_strdup(arena, n->attr.fusion.kind),
+                     .planner = plan->planner,
+                     .nin = body->ninput,
+                     .nout = body->nout,
+                     .shared_bytes = kir->shared_bytes,
+                     .private_bytes = kir->private_bytes,
+                     .serial = plan->points < SMALL };
+    out->inplace = sharing(arena, plan, kir, out->nin, out->nout);
+    count_cost(body, plan, out);
+    Strbuf text = { 0 }, what = { 0 };
+    plan_print(plan, &what);
+    out->plan = arena_strdup(arena, strbuf_str(&what));
+    strbuf_clear(&what);
+    stages_print(plan->s, &what);
+    strbuf_add(&what, "plan\n");
+    strbuf_add(&what, out->plan);
+    char hex[33];
+    emit_c(kir, out->label, strbuf_str(&what), &text);
+    hash_hex(strbuf_str(&text), text.n, hex);
+    hex[8] = 0;
+    out->name = arena_printf(arena, "%s_%s", out->label, hex);
+    strbuf_clear(&text);
+    emit_c(kir, out->name, strbuf_str(&what), &text);
+    out->source = arena_strdup(arena, strbuf_str(&text));
+    strbuf_free(&text);
+    strbuf_free(&what);
+    arena_free(work);
+    return ST_OK;
+}

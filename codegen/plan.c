@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Plans as text, for people and for the comment above a kernel. */
+#include "codegen/plan.h"
+
+static void print_nest(const Plan *p, const Nest *n, Strbuf *out)
+{
+    static const char *const when[] = { "", "first ", "each step ", "last " };
+    strbuf_printf(out, "    %s%s ", when[n->when], n->row ? "row" : n->nred ? "contract" : "map");
+    for (int i = 0; i < n->naxis; i++) {
+        const bool vec = n->axis[i] == n->vec;
+        strbuf_printf(out, "%s%s", i ? " " : "", ix_var_name(p->s->pool, n->axis[i]));
+        if (n->tile[i] > 1 || vec)
+            strbuf_printf(out, ":%d%s", n->tile[i], vec ? "v" : "");
+    }
+    if (n->kaxis)
+        strbuf_printf(out, " blocks of %s:%lld", ix_var_name(p->s->pool, n->kaxis), (long long)n->kstep);
+    strbuf_add(out, " stages");
+    for (int i = 0; i < n->nred; i++)
+        strbuf_printf(out, " s%u", n->red[i]);
+    for (int i = 0; i < n->nroot; i++)
+        strbuf_printf(out, " s%u", n->root[i]);
+    strbuf_putc(out, '\n');
+}
+
+void plan_print(const Plan *p, Strbuf *out)
+{
+    for (int i = 0; i < p->nphase; i++) {
+        const Phase *ph = &p->phase[i];
+        strbuf_printf(out, "  %s%s", ph->barrier ? "barrier, " : "", ph->each ? "each thread" : "team");
+        if (ph->team)
+            strbuf_printf(out, " %s in blocks of %lld", ix_var_name(p->s->pool, ph->team),
+                          (long long)ph->block);
+        else if (!ph->each)
+            strbuf_add(out, " of one");
+        strbuf_putc(out, '\n');
+        for (int j = 0; j < ph->nnest; j++)
+            print_nest(p, &ph->nest[j], out);
+    }
+    for (uint32_t b = 0; b < p->s->nbuf; b++) {
+        const GBuf *g = &p->s->buf[b];
+        if (g->home == HOME_ARG)
+            continue;
+        strbuf_printf(out, "  %s: %s[", g->name, dtype_name(g->dt));
+        for (int d = 0; d < g->rank; d++)
+            strbuf_printf(out, "%s%lld", d ? "," : "", (long long)g->shape[d]);
+        strbuf_printf(out, "] %s\n", g->home == HOME_PRIVATE ? "private" : "shared");
+    }
+}

@@ -1,0 +1,652 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The planner for CPUs: stages to nests to phases.
+ *
+ * A unit is a root with the reductions it uses.  Units over the same axes that follow each other
+ * become one nest; what is computed in two nests is stored and the stages are built again.  Nests
+ * that can share one parallel axis, each iteration reading only what it wrote itself, become one
+ * phase: no barrier, and their temporaries shrink to a block of that axis, private to a thread.
+ * Everything else waits for a barrier.  A scan is always one phase. */
+#include "codegen/plan.h"
+
+#include <string.h>
+
+#include "ir/base/size.h"
+
+typedef struct Planner {
+    Ctx          *cx;
+    Arena        *arena;
+    const Target *t;
+    Stages       *s;
+    Plan         *p;
+    bool          plain;
+    int          *stored_in; /* phase that stores each buffer, or -1 */
+} Planner;
+
+/* ---- walking expressions ----------------------------------------------------------------- */
+
+typedef struct Walk {
+    const Stages *s;
+    uint8_t      *seen;
+    void (*f)(void *arg, const Expr *e);
+    void *arg;
+} Walk;
+
+static void walk(Walk *w, ExprId id)
+{
+    if (w->seen[id])
+        return;
+    w->seen[id] = 1;
+    const Expr *e = stages_expr(w->s, id);
+    for (int i = 0; i < e->nargs; i++)
+        walk(w, e->arg[i]);
+    w->f(w->arg, e);
+}
+
+static void expr_walk(Stages *s, ExprId id, void (*f)(void *, const Expr *), void *arg)
+{
+    Walk w = { s, arena_array(s->arena, uint8_t, id + 1), f, arg };
+    walk(&w, id);
+}
+
+struct ReadsOnly {
+    void (*f)(void *arg, const Expr *read);
+    void *arg;
+};
+
+static void if_read(void *arg, const Expr *e)
+{
+    struct ReadsOnly *r = arg;
+    if (e->kind == EX_READ)
+        r->f(r->arg, e);
+}
+
+void expr_reads(Stages *s, ExprId e, void (*f)(void *arg, const Expr *read), void *arg)
+{
+    expr_walk(s, e, if_read, &(struct ReadsOnly){ f, arg });
+}
+
+/* ---- units ------------------------------------------------------------------------------- */
+
+static void add_reds(void *arg, const Expr *e)
+{
+    Nest *n = arg;
+    if (e->kind != EX_VALUE)
+        return;
+    for (int i = 0; i < n->nred; i++)
+        if (n->red[i] == e->stage)
+            return;
+    gtc_assert(n->nred < MAX_NEST_REDS, "more than %d reductions in one nest", MAX_NEST_REDS);
+    n->red[n->nred++] = e->stage;
+}
+
+static Nest unit_of(Stages *s, StageId root)
+{
+    const Stage *st = &s->stage[root];
+    Nest n = { .root = { root }, .nroot = 1, .naxis = st->naxis, .when = st->when };
+    memcpy(n.axis, st->axis, sizeof(Var) * st->naxis);
+    expr_walk(s, st->e, add_reds, &n);
+    return n;
+}
+
+struct Conflict {
+    Stages     *s;
+    const Nest *n;
+    bool        found;
+};
+
+static void reads_own(void *arg, const Expr *e)
+{
+    struct Conflict *c = arg;
+    for (int i = 0; i < c->n->nroot; i++) {
+        const Stage *st = &c->s->stage[c->n->root[i]];
+        for (int j = 0; j < st->nstore; j++) {
+            if (st->store[j].buf != e->buf ||
+                (c->s->buf[e->buf].slots && st->store[j].ix[0] != e->ix[0]))
+                continue; /* another step's slot */
+            c->found |= memcmp(st->store[j].ix, e->ix, sizeof(Ix) * e->nix) != 0;
+        }
+    }
+}
+
+/* May unit u run in nest n, tile by tile? */
+static bool nest_takes(Stages *s, const Nest *n, const Nest *u)
+{
+    if (n->when != u->when || n->naxis != u->naxis ||
+        memcmp(n->axis, u->axis, sizeof(Var) * (size_t)n->naxis) != 0 ||
+        n->nroot == MAX_NEST_ROOTS || n->nred + u->nred > MAX_NEST_REDS)
+        return false;
+    struct Conflict c = { s, n, false };
+    for (int i = 0; i < u->nred; i++)
+        expr_reads(s, s->stage[u->red[i]].e, reads_own, &c);
+    expr_reads(s, s->stage[u->root[0]].e, reads_own, &c);
+    return !c.found;
+}
+
+static void nest_merge(Nest *n, const Nest *u)
+{
+    n->root[n->nroot++] = u->root[0];
+    for (int i = 0; i < u->nred; i++) {
+        bool have = false;
+        for (int j = 0; j < n->nred; j++)
+            have |= n->red[j] == u->red[i];
+        if (!have)
+            n->red[n->nred++] = u->red[i];
+    }
+}
+
+static Nest *units_to_nests(Planner *pl, int *nnest)
+{
+    Stages *s = pl->s;
+    Nest *nest = arena_array(pl->arena, Nest, s->nstage + 1);
+    int n = 0;
+    for (uint32_t i = 0; i < s->nstage; i++) {
+        if (s->stage[i].nstore == 0)
+            continue;
+        const Nest u = unit_of(s, (StageId)i);
+        if (n && !pl->plain && nest_takes(s, &nest[n - 1], &u))
+            nest_merge(&nest[n - 1], &u);
+        else
+            nest[n++] = u;
+    }
+    *nnest = n;
+    return nest;
+}
+
+/* ---- what is computed twice is stored ---------------------------------------------------- */
+
+typedef struct Twice {
+    int     *nest[2]; /* of each node of body and scan: 1 + the nest that computes it, or 0 */
+    uint8_t *costly[2], *heavy[2];
+    Stages  *s;
+    int      now;
+} Twice;
+
+static void note_node(void *arg, const Expr *e)
+{
+    Twice *w = arg;
+    Ref r = e->node;
+    bool scan = e->in_scan, heavy = false;
+    if (e->kind == EX_VALUE) {
+        r = w->s->stage[e->stage].node;
+        scan = w->s->stage[e->stage].in_scan;
+        heavy = true;
+    } else if (e->kind != EX_RAND && (e->kind != EX_EW || op_info[e->op].flags & OPF_CHEAP)) {
+        return;
+    }
+    if (!r)
+        return;
+    int *at = &w->nest[scan][r];
+    if (*at && *at != w->now)
+        (heavy ? w->heavy : w->costly)[scan][r] = 1;
+    *at = w->now;
+}
+
+/* True when something had to be marked: build again. */
+static bool store_repeated(Planner *pl, const Graph *body, const Nest *nest, int nnest, Stored *stored)
+{
+    Stages *s = pl->s;
+    const Graph *scan = NULL;
+    for (Ref r = 1; r < body->nnode; r++)
+        if (body->node[r].op == OP_scan)
+            scan = body->node[r].attr.scan.body;
+    const uint32_t n[2] = { body->nnode, scan ? scan->nnode : 1 };
+    Twice w = { .s = s };
+    for (int k = 0; k < 2; k++) {
+        w.nest[k] = arena_array(pl->arena, int, n[k]);
+        w.costly[k] = arena_array(pl->arena, uint8_t, n[k]);
+        w.heavy[k] = arena_array(pl->arena, uint8_t, n[k]);
+    }
+    for (int i = 0; i < nnest; i++) {
+        w.now = i + 1;
+        for (int j = 0; j < nest[i].nroot; j++)
+            expr_walk(s, s->stage[nest[i].root[j]].e, note_node, &w);
+        for (int j = 0; j < nest[i].nred; j++)
+            expr_walk(s, s->stage[nest[i].red[j]].e, note_node, &w);
+    }
+    uint8_t *flag[2] = { stored->body, stored->scan };
+    bool any = false;
+    for (int pass = 0; pass < 2 && !any; pass++) /* the costly first: they stand above the heavy */
+        for (int k = 0; k < 2; k++)
+            for (Ref r = 1; r < n[k]; r++)
+                if ((pass ? w.heavy : w.costly)[k][r] && !flag[k][r]) {
+                    flag[k][r] = 1;
+                    any = true;
+                }
+    return any;
+}
+
+/* ---- phases ------------------------------------------------------------------------------ */
+
+struct TeamCheck {
+    Stages      *s;
+    const Phase *ph;
+    const Nest  *extra;
+    Var          v;
+    bool         ok;
+};
+
+static bool store_dim_is(Stages *s, const Store *st, int d, Var v)
+{
+    Var w;
+    return d < s->buf[st->buf].rank && ix_is_var(s->pool, st->ix[d], &w) && w == v;
+}
+
+/* A read of what the phase writes must be of this iteration's own share: some dimension is the
+ * team axis alone, in the store and in the read. */
+static void check_read(void *arg, const Expr *e)
+{
+    struct TeamCheck *c = arg;
+    for (int i = 0; i <= c->ph->nnest; i++) {
+        const Nest *n = i < c->ph->nnest ? &c->ph->nest[i] : c->extra;
+        for (int j = 0; n && j < n->nroot; j++) {
+            const Stage *st = &c->s->stage[n->root[j]];
+            for (int k = 0; k < st->nstore; k++) {
+                if (st->store[k].buf != e->buf)
+                    continue;
+                bool same = false;
+                Var w;
+                for (int d = 0; d < e->nix; d++)
+                    same |= store_dim_is(c->s, &st->store[k], d, c->v) &&
+                            ix_is_var(c->s->pool, e->ix[d], &w) && w == c->v;
+                c->ok &= same;
+            }
+        }
+    }
+}
+
+static bool nest_allows(struct TeamCheck *c, const Nest *n)
+{
+    Stages *s = c->s;
+    bool has = false;
+    for (int i = 0; i < n->naxis; i++)
+        has |= n->axis[i] == c->v;
+    c->ok &= has;
+    for (int i = 0; i < n->nroot && c->ok; i++) {
+        const Stage *st = &s->stage[n->root[i]];
+        expr_reads(s, st->e, check_read, c);
+        for (int k = 0; k < st->nstore; k++) { /* iterations store to places of their own */
+            bool own = false;
+            for (int d = 0; d < s->buf[st->store[k].buf].rank; d++) {
+                bool lin;
+                own |= ix_coef(s->pool, st->store[k].ix[d], c->v, &lin) != 0 || !lin;
+            }
+            c->ok &= own;
+        }
+    }
+    for (int i = 0; i < n->nred && c->ok; i++)
+        expr_reads(s, s->stage[n->red[i]].e, check_read, c);
+    return c->ok;
+}
+
+/* Can axis v be the team axis of the phase, with one more nest in it? */
+static bool team_ok(Planner *pl, const Phase *ph, const Nest *extra, Var v)
+{
+    struct TeamCheck c = { pl->s, ph, extra, v, true };
+    for (int i = 0; i < ph->nnest; i++)
+        if (!nest_allows(&c, &ph->nest[i]))
+            return false;
+    return !extra || nest_allows(&c, extra);
+}
+
+/* The best team axis: long enough for the team, not one along which the last dimension is
+ * stored (that one is for vectors), outermost. */
+static Var team_axis(Planner *pl, const Phase *ph, const Nest *extra)
+{
+    const Nest *first = ph->nnest ? &ph->nest[0] : extra;
+    Var best = 0;
+    int best_score = -1;
+    for (int i = 0; i < first->naxis; i++) {
+        const Var v = first->axis[i];
+        if (!team_ok(pl, ph, extra, v))
+            continue;
+        const int64_t count = ix_var_count(pl->s->pool, v);
+        const Stage *st = &pl->s->stage[first->root[0]];
+        const bool inner = map_stride(pl->s, st->store[0].ix, pl->s->buf[st->store[0].buf].rank, v, 1) == 1;
+        const int64_t want = inner ? (int64_t)pl->t->threads * pl->t->lanes : pl->t->threads;
+        const int score = (count >= want ? 100 : 0) + (inner ? 0 : 50) + MAX_AXES - i;
+        if (score > best_score) {
+            best_score = score;
+            best = v;
+        }
+    }
+    return best;
+}
+
+static int64_t nest_work(const Stages *s, const Nest *n)
+{
+    int64_t out = 1, work = 0;
+    for (int i = 0; i < n->naxis; i++)
+        out *= ix_var_count(s->pool, n->axis[i]);
+    for (int i = 0; i < n->nred; i++) {
+        int64_t k = out;
+        for (int j = 0; j < s->stage[n->red[i]].nred; j++)
+            k *= ix_var_count(s->pool, s->stage[n->red[i]].red[j]);
+        work += k;
+    }
+    return work + out * n->nroot;
+}
+
+/* Small, and only for readers inside the kernel: each thread may compute it for itself. */
+static bool each_may(Planner *pl, const Nest *n)
+{
+    if (n->when != WHEN_PLAIN || nest_work(pl->s, n) > 2048)
+        return false;
+    for (int i = 0; i < n->nroot; i++)
+        for (int k = 0; k < pl->s->stage[n->root[i]].nstore; k++)
+            if (pl->s->buf[pl->s->stage[n->root[i]].store[k].buf].is_out)
+                return false;
+    return true;
+}
+
+static Phase *phase_add(Planner *pl)
+{
+    Plan *p = pl->p;
+    if (p->nphase == p->phase_cap) {
+        const int cap = p->phase_cap ? 2 * p->phase_cap : 8;
+        Phase *more = arena_array(pl->arena, Phase, cap);
+        memcpy(more, p->phase, sizeof *more * (size_t)p->nphase);
+        p->phase = more;
+        p->phase_cap = cap;
+    }
+    p->phase[p->nphase] = (Phase){ 0 };
+    return &p->phase[p->nphase++];
+}
+
+static void phase_take(Planner *pl, Phase *ph, const Nest *n)
+{
+    if (ph->nnest == ph->nest_cap) {
+        ph->nest_cap = ph->nest_cap ? 2 * ph->nest_cap : 4;
+        Nest *more = arena_array(pl->arena, Nest, ph->nest_cap);
+        memcpy(more, ph->nest, sizeof *more * (size_t)ph->nnest);
+        ph->nest = more;
+    }
+    ph->nest[ph->nnest++] = *n;
+}
+
+static bool long_enough(const Planner *pl, Var v)
+{
+    return v && ix_var_count(pl->s->pool, v) >= pl->t->threads;
+}
+
+static void nests_to_phases(Planner *pl, const Nest *nest, int nnest)
+{
+    for (int i = 0; i < nnest; i++) {
+        const Nest *n = &nest[i];
+        Phase *last = pl->p->nphase ? &pl->p->phase[pl->p->nphase - 1] : NULL;
+        const bool in_scan = n->when != WHEN_PLAIN;
+        const bool joins_scan = in_scan && last && last->nest[0].when != WHEN_PLAIN;
+        bool joins = joins_scan;
+        if (!in_scan && last && last->nest[0].when == WHEN_PLAIN && !last->each && !pl->plain) {
+            const Var both = team_axis(pl, last, n);
+            joins = both && (long_enough(pl, both) || !long_enough(pl, last->team));
+            const Phase alone = { 0 };
+            joins |= !last->team && !team_axis(pl, &alone, n); /* one thread does both */
+        }
+        if (!joins) {
+            last = phase_add(pl);
+            last->each = !pl->plain && each_may(pl, n);
+        }
+        phase_take(pl, last, n);
+        last->team = last->each ? 0 : team_axis(pl, last, NULL);
+    }
+}
+
+/* ---- blocks, homes, barriers ------------------------------------------------------------- */
+
+static bool phase_stores(const Planner *pl, const Phase *ph, uint16_t buf)
+{
+    for (int i = 0; i < ph->nnest; i++)
+        for (int j = 0; j < ph->nest[i].nroot; j++) {
+            const Stage *st = &pl->s->stage[ph->nest[i].root[j]];
+            for (int k = 0; k < st->nstore; k++)
+                if (st->store[k].buf == buf)
+                    return true;
+        }
+    return false;
+}
+
+struct ReadIn {
+    uint16_t buf;
+    bool     found;
+};
+
+static void is_read(void *arg, const Expr *e)
+{
+    struct ReadIn *r = arg;
+    r->found |= e->buf == r->buf;
+}
+
+static bool phase_reads(Planner *pl, const Phase *ph, uint16_t buf)
+{
+    struct ReadIn r = { buf, false };
+    for (int i = 0; i < ph->nnest; i++) {
+        for (int j = 0; j < ph->nest[i].nroot; j++)
+            expr_reads(pl->s, pl->s->stage[ph->nest[i].root[j]].e, is_read, &r);
+        for (int j = 0; j < ph->nest[i].nred; j++)
+            expr_reads(pl->s, pl->s->stage[ph->nest[i].red[j]].e, is_read, &r);
+    }
+    return r.found;
+}
+
+/* The dimension of a temporary that is the team axis alone wherever the phase stores it. */
+static int team_dim(const Planner *pl, const Phase *ph, uint16_t buf)
+{
+    for (int d = 0; d < pl->s->buf[buf].rank; d++) {
+        bool all = true;
+        for (int i = 0; i < ph->nnest; i++)
+            for (int j = 0; j < ph->nest[i].nroot; j++) {
+                const Stage *st = &pl->s->stage[ph->nest[i].root[j]];
+                for (int k = 0; k < st->nstore; k++)
+                    if (st->store[k].buf == buf)
+                        all &= store_dim_is(pl->s, &st->store[k], d, ph->team);
+            }
+        if (all)
+            return d;
+    }
+    return -1;
+}
+
+static void choose_homes(Planner *pl)
+{
+    Stages *s = pl->s;
+    for (uint32_t b = 0; b < s->nbuf; b++) {
+        GBuf *buf = &s->buf[b];
+        if (buf->home == HOME_ARG)
+            continue;
+        const Phase *writer = NULL;
+        bool elsewhere = false;
+        for (int i = 0; i < pl->p->nphase; i++) {
+            const Phase *ph = &pl->p->phase[i];
+            if (phase_stores(pl, ph, (uint16_t)b)) {
+                elsewhere |= writer != NULL;
+                writer = ph;
+            } else {
+                elsewhere |= phase_reads(pl, ph, (uint16_t)b);
+            }
+        }
+        buf->home = HOME_SHARED;
+        buf->team_dim = -1;
+        if (writer && writer->each)
+            buf->home = HOME_PRIVATE;
+        else if (writer && writer->team && !elsewhere && !pl->plain) {
+            buf->team_dim = (int8_t)team_dim(pl, writer, (uint16_t)b);
+            if (buf->team_dim >= 0)
+                buf->home = HOME_PRIVATE;
+        }
+    }
+}
+
+static bool scan_phase(const Phase *ph) { return ph->nest[0].when != WHEN_PLAIN; }
+
+/* Bytes of private temporaries for each point of the team axis. */
+static int64_t private_per_point(const Planner *pl, const Phase *ph)
+{
+    int64_t bytes = 0;
+    for (uint32_t b = 0; b < pl->s->nbuf; b++) {
+        const GBuf *buf = &pl->s->buf[b];
+        if (buf->home != HOME_PRIVATE || buf->team_dim < 0 || !phase_stores(pl, ph, (uint16_t)b))
+            continue;
+        int64_t n = dtype_bytes(buf->dt);
+        for (int d = 0; d < buf->rank; d++)
+            if (d != buf->team_dim)
+                n = size_mul(n, buf->shape[d]);
+        bytes += n;
+    }
+    return bytes;
+}
+
+/* Do contractions of this phase need the team axis for the rows of their tiles? */
+static bool rows_are_team(const Planner *pl, const Phase *ph)
+{
+    for (int i = 0; i < ph->nnest; i++) {
+        const Nest *n = &ph->nest[i];
+        int64_t others = 0;
+        for (int j = 0; j + 1 < n->naxis; j++)
+            if (n->axis[j] != ph->team)
+                others = ix_var_count(pl->s->pool, n->axis[j]) > others
+                             ? ix_var_count(pl->s->pool, n->axis[j])
+                             : others;
+        if (n->nred && others < 4)
+            return true;
+    }
+    return false;
+}
+
+static int64_t choose_block(const Planner *pl, const Phase *ph)
+{
+    const int64_t n = ix_var_count(pl->s->pool, ph->team);
+    const int64_t share = size_ceil_div(n, pl->t->threads);
+    bool vec = false;
+    for (int i = 0; i < ph->nnest; i++) {
+        const Stage *st = &pl->s->stage[ph->nest[i].root[0]];
+        vec |= map_stride(pl->s, st->store[0].ix, pl->s->buf[st->store[0].buf].rank, ph->team, 1) == 1;
+    }
+    const int64_t bytes = private_per_point(pl, ph);
+    int64_t want = share;
+    if (scan_phase(ph)) {
+        static const int64_t sizes[] = { 32, 64, 48, 24, 16, 8, 4, 2, 1 };
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+            if (n % sizes[i] == 0 && n / sizes[i] >= pl->t->threads)
+                return sizes[i];
+        want = share < 32 ? share : 32;
+    } else if (bytes) {
+        want = pl->t->l1_bytes / 2 / bytes;
+        if (rows_are_team(pl, ph) && want < 16)
+            want = 16;
+    }
+    if (want > share)
+        want = share;
+    if (want < 1)
+        want = 1;
+    for (int64_t b = want; b > want / 2; b--) /* a block that divides needs no code for a rest */
+        if (n % b == 0 && !vec)
+            return b;
+    return vec ? size_round_up(want, pl->t->lanes) : want;
+}
+
+static void choose_barriers(Planner *pl)
+{
+    for (int i = 1; i < pl->p->nphase; i++) {
+        Phase *ph = &pl->p->phase[i];
+        for (uint32_t b = 0; b < pl->s->nbuf && !ph->barrier; b++) {
+            if (pl->s->buf[b].home == HOME_PRIVATE || !phase_reads(pl, ph, (uint16_t)b))
+                continue;
+            for (int j = i - 1; j >= 0 && !ph->barrier; j--) {
+                ph->barrier = phase_stores(pl, &pl->p->phase[j], (uint16_t)b);
+                if (pl->p->phase[j].barrier)
+                    break;
+            }
+        }
+    }
+}
+
+static void assign_offsets(Planner *pl)
+{
+    Stages *s = pl->s;
+    Plan *p = pl->p;
+    p->offset = arena_array(pl->arena, int64_t, s->nbuf);
+    for (uint32_t b = 0; b < s->nbuf; b++) {
+        GBuf *buf = &s->buf[b];
+        if (buf->home == HOME_ARG)
+            continue;
+        int64_t n = dtype_bytes(buf->dt);
+        for (int d = 0; d < buf->rank; d++)
+            n = size_mul(n, buf->shape[d]);
+        int64_t *at = buf->home == HOME_PRIVATE ? &p->private_bytes : &p->shared_bytes;
+        p->offset[b] = *at;
+        /* private ones a cache line off each other's page offset, so that they do not alias */
+        *at = size_round_up(*at + n, 64) + (buf->home == HOME_PRIVATE ? 64 : 0);
+    }
+    p->shared_bytes = size_round_up(p->shared_bytes, 64);
+    p->private_bytes = size_round_up(p->private_bytes + (p->private_bytes ? 4096 : 0), 4096);
+}
+
+static void fold_to_block(Planner *pl)
+{
+    for (int i = 0; i < pl->p->nphase; i++) {
+        Phase *ph = &pl->p->phase[i];
+        if (ph->team)
+            ph->block = pl->plain ? size_ceil_div(ix_var_count(pl->s->pool, ph->team), pl->t->threads)
+                                  : choose_block(pl, ph);
+        for (uint32_t b = 0; b < pl->s->nbuf; b++) {
+            GBuf *buf = &pl->s->buf[b];
+            if (buf->home == HOME_PRIVATE && buf->team_dim >= 0 && phase_stores(pl, ph, (uint16_t)b))
+                buf->shape[buf->team_dim] = ph->block;
+        }
+    }
+}
+
+static void plan_nests(Planner *pl)
+{
+    Stages *s = pl->s;
+    const int nphase = pl->p->nphase;
+    Phase *old = pl->p->phase;
+    pl->p->phase = NULL;
+    pl->p->nphase = pl->p->phase_cap = 0;
+    int64_t *span = arena_array(pl->arena, int64_t, UINT16_MAX);
+    for (int i = 0; i < nphase; i++) {
+        Phase ph = old[i], fill = { 0 };
+        for (int j = 0; j < ph.nnest; j++) {
+            Nest *n = &ph.nest[j];
+            for (int k = 0; k < n->naxis; k++)
+                span[n->axis[k]] = n->axis[k] == ph.team ? ph.block : ix_var_count(s->pool, n->axis[k]);
+            plan_nest(s, pl->t, n, span, pl->plain);
+            pl->p->points += (double)nest_work(s, n) * (n->when == WHEN_STEP && s->trip ? (double)s->trip : 1);
+            if (!pl->plain)
+                plan_copies(s, pl->t, n, n->when == WHEN_STEP, &fill);
+        }
+        for (int j = 0; j < fill.nnest; j++) {
+            Phase *copy = phase_add(pl);
+            phase_take(pl, copy, &fill.nest[j]);
+            copy->team = team_axis(pl, copy, NULL);
+            if (copy->team)
+                copy->block = choose_block(pl, copy);
+        }
+        *phase_add(pl) = ph;
+    }
+}
+
+Status plan_cpu(Ctx *cx, Arena *arena, const Target *t, const Graph *body, bool plain, Plan **out)
+{
+    Planner pl = { .cx = cx, .arena = arena, .t = t, .plain = plain };
+    Stored stored = stages_stored(arena, body, plain);
+    Nest *nest = NULL;
+    int nnest = 0;
+    for (int round = 0;; round++) {
+        TRY(stages_build(cx, arena, body, &stored, &pl.s));
+        nest = units_to_nests(&pl, &nnest);
+        if (round == 16 || !store_repeated(&pl, body, nest, nnest, &stored))
+            break;
+    }
+    pl.p = arena_array(arena, Plan, 1);
+    pl.p->s = pl.s;
+    pl.p->planner = plain ? "plain" : "cpu";
+    nests_to_phases(&pl, nest, nnest);
+    choose_homes(&pl);
+    fold_to_block(&pl);
+    plan_nests(&pl);
+    choose_barriers(&pl);
+    assign_offsets(&pl);
+    *out = pl.p;
+    return ST_OK;
+}

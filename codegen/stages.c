@@ -1,0 +1,819 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a fusion body to stages, by demand.
+ *
+ * demand(node, point) gives the scalar expression of one element: an elementwise op asks its
+ * arguments at the same point, a view asks its argument at another point, a reduction becomes a
+ * stage over the axes of the point and gives its value.  So views cost nothing, and one node
+ * asked for at several points (the gates of an LSTM are slices of one product) becomes several
+ * stages that the planner puts side by side.
+ *
+ * A scan is its body's stages under one sequential axis.  A carry lives in a buffer of two slots:
+ * iteration v reads slot v mod 2 and writes slot (v+1) mod 2. */
+#include "codegen/stages.h"
+
+#include <string.h>
+
+#include "ir/base/hash.h"
+#include "ir/base/size.h"
+
+typedef struct Binding { /* where a stored value is read from */
+    bool     bound, has_lead;
+    uint16_t buf;
+    Ix       lead; /* index of the first dimension, before the value's own */
+} Binding;
+
+typedef struct Memo {
+    uint32_t key[MAX_RANK + 2]; /* scope, node, point */
+    ExprId   e;
+} Memo;
+
+typedef struct Demand {
+    Ctx          *cx;
+    Stages       *s;
+    const Graph  *g[2];    /* the fusion's body, its scan's body */
+    const uint8_t *stored[2];
+    Binding         *bind[2];
+    Ref           scan;    /* node of the scan in g[0] */
+    uint16_t     *carry;   /* its carry buffers */
+    Ix            step;    /* index of this iteration's step in time */
+    bool          flat;    /* every tensor is one long row */
+    uint8_t       when;    /* section of the stages being made */
+    Memo         *memo;
+    uint32_t      nmemo, memo_cap;
+    struct AxisKey { int64_t extent; int nth; bool red; Var v; } *axis;
+    uint32_t      naxis, axis_cap;
+    Status        status;
+} Demand;
+
+static ExprId demand(Demand *d, int scope, Ref r, const Ix *at);
+
+/* ---- axes -------------------------------------------------------------------------------- */
+
+/* The nth axis of this extent: values of equal shape share their axes, so their stages meet. */
+static Var axis_for(Demand *d, int64_t extent, int nth, bool red)
+{
+    for (uint32_t i = 0; i < d->naxis; i++)
+        if (d->axis[i].extent == extent && d->axis[i].nth == nth && d->axis[i].red == red)
+            return d->axis[i].v;
+    static const char *const names[2] = { "ijklmnpq", "rsuwxyzh" };
+    const char name[2] = { names[red][d->naxis % 8], 0 };
+    const Var v = ix_var_new(d->s->pool, name, extent);
+    if (d->naxis >= d->axis_cap)
+        arena_grow(d->s->arena, d->axis, d->naxis, d->axis_cap);
+    d->axis[d->naxis++] = (struct AxisKey){ extent, nth, red, v };
+    return v;
+}
+
+/* Axes for a shape: at[i] is the index of dimension i, axis[] the axes of extent other than 1. */
+static int shape_axes(Demand *d, const Shape *s, bool red, Ix *at, Var *axis)
+{
+    int n = 0;
+    for (int i = 0; i < s->rank; i++) {
+        int nth = 0;
+        for (int j = 0; j < i; j++)
+            nth += s->dim[j] == s->dim[i];
+        if (s->dim[i] == 1) {
+            at[i] = ix_const(d->s->pool, 0);
+            continue;
+        }
+        axis[n] = axis_for(d, s->dim[i], nth, red);
+        at[i] = ix_var(d->s->pool, axis[n]);
+        n++;
+    }
+    return n;
+}
+
+/* ---- expressions ------------------------------------------------------------------------- */
+
+static ExprId constant(Demand *d, double value, RegType reg)
+{
+    return expr_add(d->s, &(Expr){ .kind = EX_CONST, .reg = (uint8_t)reg, .value = value });
+}
+
+static Ix linear(Demand *d, const Shape *s, const Ix *at)
+{
+    IxPool *p = d->s->pool;
+    if (d->flat)
+        return s->rank ? at[0] : ix_const(p, 0);
+    Ix ix = ix_const(p, 0);
+    for (int i = 0; i < s->rank; i++)
+        ix = ix_add(p, ix_scale(p, ix, s->dim[i]), at[i]);
+    return ix;
+}
+
+typedef struct GuardSet {
+    Guard at[8];
+    int   n;
+    bool  never;
+} GuardSet;
+
+static void guard_add(Demand *d, GuardSet *gs, Ix ix, int64_t lo, int64_t hi)
+{
+    const IxRange r = ix_range(d->s->pool, ix);
+    if (r.lo >= lo && r.hi < hi)
+        return;
+    gs->never |= r.hi < lo || r.lo >= hi;
+    gtc_assert(gs->n < 8, "more than 8 guards on one value");
+    gs->at[gs->n++] = (Guard){ ix, lo, hi };
+}
+
+struct Push {
+    Demand *d;
+    const GuardSet *gs;
+    double  value;
+    bool    plain; /* the expression is the read itself */
+};
+
+static ExprId push_guard(void *arg, ExprId id)
+{
+    struct Push *p = arg;
+    Expr e = *stages_expr(p->d->s, id);
+    if (e.kind != EX_READ)
+        return id;
+    GuardSet all = { .n = 0 };
+    for (int i = 0; i < e.nguard; i++)
+        all.at[all.n++] = e.guard[i];
+    for (int i = 0; i < p->gs->n; i++) {
+        gtc_assert(all.n < 8, "more than 8 guards on one read");
+        all.at[all.n++] = p->gs->at[i];
+    }
+    e.nguard = (uint8_t)all.n;
+    e.guard = all.at;
+    if (p->plain)
+        e.value = p->value;
+    return expr_add(p->d->s, &e);
+}
+
+/* e where the guards hold, else value; reads below are not done where they do not. */
+static ExprId guarded(Demand *d, ExprId id, const GuardSet *gs, double value)
+{
+    const Expr *e = stages_expr(d->s, id);
+    const RegType reg = e->reg;
+    if (gs->never)
+        return constant(d, value, reg);
+    if (gs->n == 0 || (e->kind == EX_CONST && e->value == value))
+        return id;
+    const bool plain = e->kind == EX_READ && (e->nguard == 0 || e->value == value);
+    struct Push push = { d, gs, value, plain };
+    const ExprId safe = expr_map(d->s, id, push_guard, &push);
+    if (plain)
+        return safe;
+    return expr_add(d->s, &(Expr){ .kind = EX_WHEN,
+                                   .reg = (uint8_t)reg,
+                                   .nargs = 1,
+                                   .arg = { safe },
+                                   .nguard = (uint8_t)gs->n,
+                                   .guard = gs->at,
+                                   .value = value });
+}
+
+static ExprId elementwise(Demand *d, RegType reg, Op op, int n, const ExprId *arg)
+{
+    Expr e = { .kind = EX_EW, .reg = (uint8_t)reg, .op = (uint16_t)op, .nargs = (uint8_t)n };
+    memcpy(e.arg, arg, sizeof *arg * (size_t)n);
+    return expr_add(d->s, &e);
+}
+
+/* ---- reductions -------------------------------------------------------------------------- */
+
+static ExprId reduction(Demand *d, Ref r, int scope, Op rop, const Ix *at, int nat, const Var *red,
+                        int nred, ExprId e)
+{
+    const RegType reg = stages_expr(d->s, e)->reg;
+    if (nred == 0)
+        return e;
+    Stage st = { .red = arena_copy(d->s->arena, red, sizeof *red * (size_t)nred),
+                 .nred = (uint8_t)nred,
+                 .rop = (uint8_t)rop,
+                 .e = e,
+                 .when = d->when,
+                 .node = r,
+                 .in_scan = scope == 1 };
+    /* the output axes are those of the point, in its order */
+    Expr point = { .kind = EX_INDEX, .nix = (uint8_t)nat, .ix = at };
+    const Expr *axes = stages_expr(d->s, expr_add(d->s, &point));
+    Var order[MAX_RANK * 2];
+    int n = 0;
+    for (int i = 0; i < nat; i++)
+        for (int j = 0; j < axes->ndep; j++) {
+            bool seen = !ix_uses(d->s->pool, at[i], axes->dep[j]) || axes->dep[j] == d->s->seq;
+            for (int k = 0; k < n; k++)
+                seen |= order[k] == axes->dep[j];
+            if (!seen)
+                order[n++] = axes->dep[j];
+        }
+    st.axis = arena_copy(d->s->arena, order, sizeof *order * (size_t)(n ? n : 1));
+    st.naxis = (uint8_t)n;
+    const StageId id = stages_add(d->s, &st);
+    return expr_add(d->s, &(Expr){ .kind = EX_VALUE, .reg = (uint8_t)reg, .stage = id });
+}
+
+/* Reduced axes of a list of extents; at[i] is the index of reduced dimension i. */
+static int reduced(Demand *d, const int64_t *extent, int n, Ix *at, Var *red)
+{
+    Shape s = { .rank = (int8_t)n };
+    memcpy(s.dim, extent, sizeof *extent * (size_t)n);
+    return shape_axes(d, &s, true, at, red);
+}
+
+static Op reduce_op(Op op) { return op == OP_amax ? OP_max : op == OP_amin ? OP_min : OP_add; }
+
+static ExprId demand_reduce(Demand *d, int scope, Ref r, const Ix *at)
+{
+    const Node *n = &d->g[scope]->node[r];
+    const Shape *in = &d->g[scope]->node[n->arg[0]].type.shape;
+    int64_t extent[MAX_RANK];
+    int nred = 0, nout = 0;
+    for (int i = 0; i < in->rank; i++)
+        if (n->attr.axes.mask >> i & 1)
+            extent[nred++] = in->dim[i];
+    Ix rat[MAX_RANK], ain[MAX_RANK];
+    Var red[MAX_RANK];
+    const int nvar = reduced(d, extent, nred, rat, red);
+    nred = 0;
+    for (int i = 0; i < in->rank; i++)
+        ain[i] = n->attr.axes.mask >> i & 1 ? rat[nred++] : at[nout++];
+    const ExprId e = demand(d, scope, n->arg[0], ain);
+    return reduction(d, r, scope, reduce_op(n->op), at, nout, red, nvar, e);
+}
+
+static ExprId demand_matmul(Demand *d, int scope, Ref r, const Ix *at)
+{
+    const Graph *g = d->g[scope];
+    const Node *n = &g->node[r];
+    const Shape *sa = &g->node[n->arg[0]].type.shape, *sb = &g->node[n->arg[1]].type.shape;
+    const uint8_t *over[2] = { n->attr.contract.over_a, n->attr.contract.over_b };
+    const uint8_t *batch[2] = { n->attr.contract.batch_a, n->attr.contract.batch_b };
+    const int nover = n->attr.contract.nover, nbatch = n->attr.contract.nbatch;
+    int64_t extent[4];
+    for (int i = 0; i < nover; i++)
+        extent[i] = sa->dim[over[0][i]];
+    Ix rat[MAX_RANK], ix[2][MAX_RANK];
+    Var red[MAX_RANK];
+    const int nred = reduced(d, extent, nover, rat, red);
+    int next = nbatch;
+    for (int k = 0; k < 2; k++) {
+        const Shape *s = k ? sb : sa;
+        bool taken[MAX_RANK] = { 0 };
+        for (int i = 0; i < nover; i++) {
+            ix[k][over[k][i]] = rat[i];
+            taken[over[k][i]] = true;
+        }
+        for (int i = 0; i < nbatch; i++) {
+            ix[k][batch[k][i]] = at[i];
+            taken[batch[k][i]] = true;
+        }
+        for (int i = 0; i < s->rank; i++)
+            if (!taken[i])
+                ix[k][i] = at[next++];
+    }
+    const ExprId ab[2] = { demand(d, scope, n->arg[0], ix[0]), demand(d, scope, n->arg[1], ix[1]) };
+    if (d->status != ST_OK)
+        return constant(d, 0, REG_F32);
+    const ExprId e = elementwise(d, reg_of(n->type.dt), OP_mul, 2, ab);
+    return reduction(d, r, scope, OP_add, at, n->type.shape.rank, red, nred, e);
+}
+
+static ExprId demand_fold(Demand *d, int scope, Ref r, const Ix *at)
+{
+    const Graph *g = d->g[scope];
+    IxPool *p = d->s->pool;
+    const Node *n = &g->node[r];
+    const Shape *in = &g->node[n->arg[0]].type.shape;
+    const int nw = n->attr.window.n, first = n->attr.window.axis[0];
+    Ix rat[MAX_RANK], ain[MAX_RANK];
+    Var red[MAX_RANK];
+    const int nred = reduced(d, n->attr.window.kernel, nw, rat, red);
+    GuardSet gs = { .n = 0 };
+    for (int i = 0; i < first; i++)
+        ain[i] = at[i];
+    for (int i = 0; i < nw; i++) {
+        const int64_t stride = n->attr.window.stride[i];
+        const Ix q = ix_sub(p, at[first + i], ix_scale(p, rat[i], n->attr.window.dilation[i]));
+        /* shifted to be >= 0, so that the division is of a natural number */
+        const int64_t up = (n->attr.window.kernel[i] - 1) * n->attr.window.dilation[i];
+        const int64_t shift = (up + stride - 1) / stride * stride;
+        const Ix pos = ix_shift(p, q, shift);
+        if (stride > 1)
+            guard_add(d, &gs, ix_mod(p, pos, stride), 0, 1);
+        ain[first + i] = ix_shift(p, ix_div(p, pos, stride), -(shift / stride));
+        guard_add(d, &gs, ain[first + i], 0, in->dim[first + i]);
+        ain[first + nw + i] = rat[i];
+    }
+    for (int i = first + nw; i < n->type.shape.rank; i++)
+        ain[i + nw] = at[i];
+    const ExprId e = guarded(d, demand(d, scope, n->arg[0], ain), &gs, 0);
+    return reduction(d, r, scope, OP_add, at, n->type.shape.rank, red, nred, e);
+}
+
+/* ---- views ------------------------------------------------------------------------------- */
+
+/* Dimensions are matched in chunks of equal size, so that only what really changes is divided. */
+static void reshape_index(IxPool *p, const Shape *in, const Shape *out, const Ix *at, Ix *ain)
+{
+    for (int i = 0; i < in->rank; i++)
+        ain[i] = ix_const(p, 0);
+    if (shape_count(in) == 0)
+        return;
+    int i = 0, o = 0;
+    while (i < in->rank || o < out->rank) {
+        const int i0 = i;
+        int64_t ni = i < in->rank ? in->dim[i++] : 1, no = 1;
+        Ix lin = ix_const(p, 0);
+        if (o < out->rank) {
+            no = out->dim[o];
+            lin = at[o++];
+        }
+        while (ni != no) {
+            if (ni < no) {
+                ni = size_mul(ni, in->dim[i++]);
+            } else {
+                no = size_mul(no, out->dim[o]);
+                lin = ix_add(p, ix_scale(p, lin, out->dim[o]), at[o]);
+                o++;
+            }
+        }
+        for (int k = i - 1; k > i0; k--) {
+            ain[k] = ix_mod(p, lin, in->dim[k]);
+            lin = ix_div(p, lin, in->dim[k]);
+        }
+        if (i > i0)
+            ain[i0] = lin;
+    }
+}
+
+static ExprId demand_pad(Demand *d, int scope, Ref r, const Ix *at)
+{
+    IxPool *p = d->s->pool;
+    const Node *n = &d->g[scope]->node[r];
+    const Shape *in = &d->g[scope]->node[n->arg[0]].type.shape;
+    GuardSet gs = { .n = 0 };
+    Ix ain[MAX_RANK];
+    for (int i = 0; i < in->rank; i++) {
+        const int64_t step = n->attr.pad.step[i];
+        const int64_t shift = (n->attr.pad.lo[i] + step - 1) / step * step;
+        const Ix pos = ix_shift(p, at[i], shift - n->attr.pad.lo[i]); /* >= 0 */
+        if (step > 1)
+            guard_add(d, &gs, ix_mod(p, pos, step), 0, 1);
+        ain[i] = ix_shift(p, ix_div(p, pos, step), -(shift / step));
+        guard_add(d, &gs, ain[i], 0, in->dim[i]);
+    }
+    if (gs.never)
+        return constant(d, n->attr.pad.value, reg_of(n->type.dt));
+    return guarded(d, demand(d, scope, n->arg[0], ain), &gs, n->attr.pad.value);
+}
+
+/* Inside one part: that part.  Across parts: a choice by the index. */
+static ExprId demand_concat(Demand *d, int scope, Ref r, const Ix *at)
+{
+    IxPool *p = d->s->pool;
+    const Graph *g = d->g[scope];
+    const Node *n = &g->node[r];
+    const int axis = n->attr.axis.axis;
+    const IxRange rng = ix_range(p, at[axis]);
+    Ix ain[MAX_RANK];
+    memcpy(ain, at, sizeof *at * (size_t)n->type.shape.rank);
+    int64_t lo = 0;
+    ExprId result = 0;
+    for (uint32_t i = 0; i < n->nargs; i++) {
+        const int64_t extent = g->node[n->arg[i]].type.shape.dim[axis];
+        GuardSet gs = { .n = 0 };
+        ain[axis] = ix_shift(p, at[axis], -lo);
+        lo += extent;
+        if (rng.hi < lo - extent || rng.lo >= lo || extent == 0)
+            continue;
+        guard_add(d, &gs, ain[axis], 0, extent);
+        const ExprId e = guarded(d, demand(d, scope, n->arg[i], ain), &gs, 0);
+        const RegType reg = stages_expr(d->s, e)->reg;
+        if (!result)
+            result = e;
+        else if (reg == REG_BOOL)
+            result = elementwise(d, reg, OP_or, 2, (ExprId[]){ result, e });
+        else { /* not a sum: 0 + NaN of a neighbour's part must not spread, and -0 must stay */
+            const ExprId here = guarded(d, constant(d, 1, REG_BOOL), &gs, 0);
+            result = elementwise(d, reg, OP_select, 3, (ExprId[]){ here, e, result });
+        }
+    }
+    return result ? result : constant(d, 0, reg_of(n->type.dt));
+}
+
+static ExprId demand_view(Demand *d, int scope, Ref r, const Ix *at)
+{
+    IxPool *p = d->s->pool;
+    const Node *n = &d->g[scope]->node[r];
+    const Shape *in = &d->g[scope]->node[n->arg[0]].type.shape;
+    const int rank = n->type.shape.rank;
+    Ix ain[MAX_RANK];
+    int k = 0;
+    switch (n->op) {
+    case OP_reshape:
+        reshape_index(p, in, &n->type.shape, at, ain);
+        break;
+    case OP_transpose:
+        for (int i = 0; i < rank; i++)
+            ain[n->attr.perm.dim[i]] = at[i];
+        break;
+    case OP_broadcast:
+        for (int i = 0; i < rank && !d->flat; i++)
+            if (!(n->attr.axes.mask >> i & 1))
+                ain[k++] = at[i];
+        break;
+    case OP_slice:
+        for (int i = 0; i < rank; i++)
+            ain[i] = ix_shift(p, ix_scale(p, at[i], n->attr.slice.step[i]), n->attr.slice.lo[i]);
+        break;
+    case OP_window: {
+        const int nw = n->attr.window.n, first = n->attr.window.axis[0];
+        for (int i = 0; i < in->rank; i++) {
+            const int w = i - first;
+            ain[i] = i < first ? at[i] : at[w < nw ? i : i + nw];
+            if (w >= 0 && w < nw)
+                ain[i] = ix_add(p, ix_scale(p, at[i], n->attr.window.stride[w]),
+                                ix_scale(p, at[first + nw + w], n->attr.window.dilation[w]));
+        }
+        break;
+    }
+    default:
+        gtc_assert(0, "%s is no view of one argument", op_info[n->op].name);
+    }
+    return demand(d, scope, n->arg[0], ain);
+}
+
+/* ---- sources ----------------------------------------------------------------------------- */
+
+static ExprId read_bound(Demand *d, const Binding *b, const Ix *at, int rank)
+{
+    Ix ix[MAX_RANK + 1];
+    int n = 0;
+    if (b->has_lead)
+        ix[n++] = b->lead;
+    memcpy(ix + n, at, sizeof *at * (size_t)rank);
+    return expr_read(d->s, b->buf, ix);
+}
+
+static ExprId demand_input(Demand *d, int scope, Ref r, const Ix *at)
+{
+    const Graph *g = d->g[scope];
+    const Node *scan = &d->g[0]->node[d->scan];
+    uint32_t k = 0;
+    while (g->input[k] != r)
+        k++;
+    if (scope == 0)
+        return expr_read(d->s, (uint16_t)k, at);
+    const Shape *s = &g->node[r].type.shape;
+    if (k < scan->attr.scan.ncarry) {
+        IxPool *p = d->s->pool;
+        const Binding b = { true, true, d->carry[k],
+                         d->s->seq ? ix_mod(p, ix_var(p, d->s->seq), 2) : ix_const(p, 0) };
+        return read_bound(d, &b, at, s->rank);
+    }
+    Ix full[MAX_RANK + 1];
+    const bool per_step = k < scan->attr.scan.ncarry + scan->attr.scan.nstep;
+    full[0] = d->step;
+    memcpy(full + per_step, at, sizeof *at * (size_t)s->rank);
+    return demand(d, 0, scan->arg[k], full);
+}
+
+static ExprId demand_rand(Demand *d, int scope, Ref r, const Ix *at)
+{
+    const Node *n = &d->g[scope]->node[r];
+    Expr e = { .kind = EX_RAND, .reg = REG_F32, .nargs = 5, .nix = 2 };
+    for (int i = 0; i < 5; i++)
+        e.arg[i] = demand(d, scope, n->arg[i], NULL);
+    int64_t row = 1;
+    for (int i = 1; i < n->type.shape.rank; i++)
+        row *= n->type.shape.dim[i];
+    const Ix ix[2] = { linear(d, &n->type.shape, at), ix_const(d->s->pool, row) };
+    e.ix = ix;
+    return expr_add(d->s, &e);
+}
+
+/* ---- the whole --------------------------------------------------------------------------- */
+
+static ExprId compute(Demand *d, int scope, Ref r, const Ix *at)
+{
+    const Node *n = &d->g[scope]->node[r];
+    const RegType reg = reg_of(n->type.dt);
+    ExprId arg[3];
+    switch (op_info[n->op].cls) {
+    case CLASS_ELEMENTWISE:
+        for (uint32_t i = 0; i < n->nargs; i++)
+            arg[i] = demand(d, scope, n->arg[i], at);
+        if (n->op == OP_cast && stages_expr(d->s, arg[0])->reg == reg && n->type.dt != DT_U8)
+            return arg[0]; /* f16 and bf16 are f32 in registers: rounded when stored */
+        return elementwise(d, reg, n->op, (int)n->nargs, arg);
+    case CLASS_VIEW:
+        if (n->op == OP_pad)
+            return demand_pad(d, scope, r, at);
+        return n->op == OP_concat ? demand_concat(d, scope, r, at) : demand_view(d, scope, r, at);
+    case CLASS_REDUCE:
+        return n->op == OP_fold ? demand_fold(d, scope, r, at) : demand_reduce(d, scope, r, at);
+    case CLASS_CONTRACT:
+        return demand_matmul(d, scope, r, at);
+    default:
+        break;
+    }
+    switch (n->op) {
+    case OP_input:
+        return demand_input(d, scope, r, at);
+    case OP_const:
+        return constant(d, n->attr.fill.value, reg);
+    case OP_iota:
+        return expr_add(d->s, &(Expr){ .kind = EX_INDEX,
+                                       .reg = (uint8_t)reg,
+                                       .nix = 1,
+                                       .ix = &at[n->attr.axis.axis] });
+    case OP_rand:
+        return demand_rand(d, scope, r, at);
+    default:
+        d->status = FAIL(d->cx, TYPE, "%s: no kernel can hold it", op_info[n->op].name);
+        return constant(d, 0, REG_F32);
+    }
+}
+
+static ExprId demand(Demand *d, int scope, Ref r, const Ix *at)
+{
+    const Node *n = &d->g[scope]->node[r];
+    const int rank = d->flat && n->type.shape.rank ? 1 : n->type.shape.rank;
+    if (d->bind[scope][r].bound)
+        return read_bound(d, &d->bind[scope][r], at, rank);
+    Memo key = { .key = { (uint32_t)scope, r } };
+    if (rank)
+        memcpy(key.key + 2, at, sizeof *at * (size_t)rank);
+    for (uint32_t i = d->nmemo; i-- > 0;)
+        if (memcmp(d->memo[i].key, key.key, sizeof key.key) == 0)
+            return d->memo[i].e;
+    key.e = compute(d, scope, r, at);
+    Expr *made = &d->s->expr[key.e];
+    if (!made->node) {
+        made->node = r;
+        made->in_scan = scope == 1;
+    }
+    if (d->nmemo >= d->memo_cap)
+        arena_grow(d->s->arena, d->memo, d->nmemo, d->memo_cap);
+    d->memo[d->nmemo++] = key;
+    return key.e;
+}
+
+typedef struct Place { uint16_t buf; bool has_lead; Ix lead; } Place;
+
+static void root_add(Demand *d, int scope, Ref r, const Var *axis, int naxis, ExprId e, const Ix *at,
+                     int rank, const Place *place, int nplace)
+{
+    Stage st = { .axis = arena_copy(d->s->arena, axis, sizeof *axis * (size_t)(naxis ? naxis : 1)),
+                 .naxis = (uint8_t)naxis,
+                 .e = e,
+                 .store = arena_array(d->s->arena, Store, nplace),
+                 .nstore = (uint8_t)nplace,
+                 .when = d->when,
+                 .node = r,
+                 .in_scan = scope == 1 };
+    for (int i = 0; i < nplace; i++) {
+        Ix *ix = st.store[i].ix;
+        st.store[i].buf = place[i].buf;
+        if (place[i].has_lead)
+            *ix++ = place[i].lead;
+        memcpy(ix, at, sizeof *at * (size_t)rank);
+    }
+    stages_add(d->s, &st);
+}
+
+/* A root that stores node r; a concat is written part by part, each to its place. */
+static void root(Demand *d, int scope, Ref r, const Place *place, int nplace)
+{
+    const Node *n = &d->g[scope]->node[r];
+    Ix at[MAX_RANK];
+    Var axis[MAX_RANK];
+    if (d->flat) {
+        axis[0] = axis_for(d, shape_count(&n->type.shape), 0, false);
+        at[0] = ix_var(d->s->pool, axis[0]);
+        root_add(d, scope, r, axis, 1, compute(d, scope, r, at), at, 1, place, nplace);
+        return;
+    }
+    if (n->op != OP_concat) {
+        const int naxis = shape_axes(d, &n->type.shape, false, at, axis);
+        const ExprId e = demand(d, scope, r, at);
+        root_add(d, scope, r, axis, naxis, e, at, n->type.shape.rank, place, nplace);
+        return;
+    }
+    const int along = n->attr.axis.axis;
+    int64_t lo = 0;
+    for (uint32_t i = 0; i < n->nargs; i++) {
+        const Type *t = &d->g[scope]->node[n->arg[i]].type;
+        const int naxis = shape_axes(d, &t->shape, false, at, axis);
+        const ExprId e = demand(d, scope, n->arg[i], at);
+        Ix to[MAX_RANK];
+        memcpy(to, at, sizeof at);
+        to[along] = ix_shift(d->s->pool, at[along], lo);
+        lo += t->shape.dim[along];
+        if (t->shape.dim[along])
+            root_add(d, scope, r, axis, naxis, e, to, t->shape.rank, place, nplace);
+    }
+}
+
+static Place temp_place(Demand *d, const char *prefix, Ref r, const Type *t, int64_t lead)
+{
+    int64_t shape[MAX_RANK];
+    int rank = 0;
+    if (lead)
+        shape[rank++] = lead;
+    for (int i = 0; i < t->shape.rank; i++)
+        shape[rank++] = t->shape.dim[i];
+    if (d->flat)
+        shape[0] = shape_count(&t->shape), rank = t->shape.rank ? 1 : 0;
+    const char *name = arena_printf(d->s->arena, "%s%u", prefix, r);
+    return (Place){ .buf = stages_temp(d->s, name, t->dt, rank, shape) };
+}
+
+/* Roots of the fusion body from node `from` on, in order; the scan's own come in between. */
+static void body_roots(Demand *d, Ref from, Ref to)
+{
+    const Graph *g = d->g[0];
+    for (Ref r = from; r < to; r++) {
+        Place place[16];
+        int n = 0;
+        if (g->node[r].op == OP_get) /* of the scan: stored by it */
+            continue;
+        for (uint32_t i = 0; i < g->nout; i++)
+            if (g->out[i].value == r && n < 16)
+                place[n++] = (Place){ .buf = (uint16_t)(g->ninput + i) };
+        if (d->stored[0][r]) {
+            if (n == 0)
+                place[n++] = temp_place(d, "t", r, &g->node[r].type, 0);
+            root(d, 0, r, place, n);
+            d->bind[0][r] = (Binding){ .bound = true, .buf = place[0].buf };
+            d->nmemo = 0; /* what was inlined is read from now on */
+        } else if (n) {
+            root(d, 0, r, place, n);
+        }
+    }
+}
+
+/* Buffers that take result `index` of the scan: outputs, and the one that later nodes read. */
+static int scan_result_places(Demand *d, uint32_t index, Place *place, int max)
+{
+    const Graph *g = d->g[0];
+    int n = 0;
+    for (Ref r = d->scan + 1; r < g->nnode; r++) {
+        const Node *get = &g->node[r];
+        if (get->op != OP_get || get->arg[0] != d->scan || get->attr.get.index != index)
+            continue;
+        const int first = n;
+        for (uint32_t i = 0; i < g->nout && n < max; i++)
+            if (g->out[i].value == r)
+                place[n++] = (Place){ .buf = (uint16_t)(g->ninput + i) };
+        bool used = false;
+        for (Ref u = r + 1; u < g->nnode; u++)
+            for (uint32_t i = 0; i < g->node[u].nargs; i++)
+                used |= g->node[u].arg[i] == r;
+        if (used && n == first && n < max)
+            place[n++] = temp_place(d, "g", r, &get->type, 0);
+        if (n > first)
+            d->bind[0][r] = (Binding){ .bound = true, .buf = place[first].buf };
+    }
+    return n;
+}
+
+static void scan_roots(Demand *d)
+{
+    Stages *s = d->s;
+    IxPool *p = s->pool;
+    const Node *scan = &d->g[0]->node[d->scan];
+    const Graph *b = d->g[1];
+    const uint32_t ncarry = scan->attr.scan.ncarry;
+    const int64_t trip = scan->attr.scan.trip;
+    s->seq = 0;
+    s->trip = trip;
+    s->has_scan = true;
+    d->carry = arena_array(s->arena, uint16_t, ncarry);
+    Place place[16];
+    d->when = WHEN_INIT;
+    for (uint32_t i = 0; i < ncarry; i++) {
+        const Place slot = temp_place(d, "c", i, &b->node[b->input[i]].type, 2);
+        d->carry[i] = slot.buf;
+        s->buf[slot.buf].slots = true;
+        place[0] = (Place){ slot.buf, true, ix_const(p, 0) };
+        root(d, 0, scan->arg[i], place, 1);
+    }
+    d->when = WHEN_STEP;
+    d->nmemo = 0;
+    if (trip > 1)
+        s->seq = ix_var_new(p, "t", trip);
+    const Ix v = s->seq ? ix_var(p, s->seq) : ix_const(p, 0);
+    d->step = scan->attr.scan.reverse ? ix_sub(p, ix_const(p, trip - 1), v) : v;
+    const Ix next = ix_mod(p, ix_shift(p, v, 1), 2);
+    for (Ref r = 1; r < b->nnode && trip > 0; r++) {
+        int n = 0;
+        Binding bind = { .bound = false };
+        for (uint32_t i = ncarry; i < b->nout; i++)
+            if (b->out[i].value == r) {
+                n += scan_result_places(d, i, place + n, 12 - n);
+                for (int k = 0; k < n; k++)
+                    if (!place[k].has_lead)
+                        place[k].has_lead = true, place[k].lead = d->step;
+            }
+        for (uint32_t i = 0; i < ncarry && n < 16; i++)
+            if (b->out[i].value == r)
+                place[n++] = (Place){ d->carry[i], true, next };
+        if (d->stored[1][r]) {
+            if (n == 0)
+                place[n++] = temp_place(d, "u", r, &b->node[r].type, 0);
+            bind = (Binding){ true, place[0].has_lead, place[0].buf, place[0].lead };
+        }
+        if (n)
+            root(d, 1, r, place, n);
+        if (bind.bound) {
+            d->bind[1][r] = bind;
+            d->nmemo = 0;
+        }
+    }
+    d->when = WHEN_LAST;
+    d->nmemo = 0;
+    for (uint32_t i = 0; i < ncarry; i++) {
+        const int n = scan_result_places(d, i, place, 16);
+        Ix at[MAX_RANK];
+        Var axis[MAX_RANK];
+        const Shape *shape = &b->node[b->input[i]].type.shape;
+        const int naxis = shape_axes(d, shape, false, at, axis);
+        const Binding last = { true, true, d->carry[i], ix_const(p, trip % 2) };
+        if (n)
+            root_add(d, 0, d->scan, axis, naxis, read_bound(d, &last, at, shape->rank), at, shape->rank,
+                     place, n);
+    }
+}
+
+/* All tensors have one shape and only elementwise ops stand between: one long row does. */
+static bool is_flat(const Graph *g)
+{
+    const Shape *s = NULL;
+    for (Ref r = 1; r < g->nnode; r++) {
+        const Node *n = &g->node[r];
+        if (n->type.shape.rank == 0 && n->type.dt != DT_NONE && op_info[n->op].cls <= CLASS_ELEMENTWISE)
+            continue;
+        if (op_info[n->op].cls > CLASS_ELEMENTWISE && n->op != OP_broadcast)
+            return false;
+        if (n->op == OP_iota || (n->op == OP_broadcast && g->node[n->arg[0]].type.shape.rank))
+            return false;
+        if (s && !shape_eq(s, &n->type.shape))
+            return false;
+        s = &n->type.shape;
+    }
+    for (uint32_t i = 0; i < g->nout; i++)
+        if (g->node[g->out[i].value].type.shape.rank == 0)
+            return false;
+    return s && s->rank > 1;
+}
+
+static Status check_types(Ctx *cx, const Graph *g)
+{
+    uint32_t nscan = 0;
+    for (Ref r = 1; r < g->nnode; r++) {
+        const Node *n = &g->node[r];
+        if (n->type.dt == DT_F64)
+            return FAIL(cx, TYPE, "%s: f64 is for the reference only", op_info[n->op].name);
+        if (n->op == OP_scan && nscan++)
+            return FAIL(cx, TYPE, "scan: a kernel holds one");
+        if (n->op == OP_scan)
+            TRY(check_types(cx, n->attr.scan.body));
+    }
+    return ST_OK;
+}
+
+Status stages_build(Ctx *cx, Arena *arena, const Graph *body, const Stored *stored, Stages **out)
+{
+    TRY(check_types(cx, body));
+    Stages *s = arena_array(arena, Stages, 1);
+    s->arena = arena;
+    s->pool = ix_pool_new(arena);
+    Demand d = { .cx = cx, .s = s, .g = { body }, .stored = { stored->body, stored->scan } };
+    for (Ref r = 1; r < body->nnode; r++)
+        if (body->node[r].op == OP_scan) {
+            d.scan = r;
+            d.g[1] = body->node[r].attr.scan.body;
+        }
+    d.flat = is_flat(body);
+    d.bind[0] = arena_array(arena, Binding, body->nnode);
+    d.bind[1] = arena_array(arena, Binding, d.g[1] ? d.g[1]->nnode : 1);
+    for (uint32_t i = 0; i < body->ninput + body->nout; i++) {
+        const bool in = i < body->ninput;
+        const uint32_t arg = in ? i : i - body->ninput;
+        const Type *t = &body->node[in ? body->input[arg] : body->out[arg].value].type;
+        const int64_t count = shape_count(&t->shape);
+        const bool row = d.flat && t->shape.rank;
+        const uint16_t b = stages_temp(s, arena_printf(arena, in ? "x%u" : "y%u", arg), t->dt,
+                                       row ? 1 : t->shape.rank, row ? &count : t->shape.dim);
+        s->buf[b].is_in = in;
+        s->buf[b].is_out = !in;
+        s->buf[b].arg = arg;
+        s->buf[b].home = HOME_ARG;
+    }
+    body_roots(&d, 1, d.scan ? d.scan : body->nnode);
+    if (d.scan) {
+        scan_roots(&d);
+        d.when = WHEN_PLAIN;
+        d.nmemo = 0;
+        body_roots(&d, d.scan + 1, body->nnode);
+    }
+    *out = s;
+    return d.status;
+}

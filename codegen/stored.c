@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which values of a fusion body need a buffer of their own.
+ *
+ * Everything else is computed where it is used.  A value must be stored when it is costly and
+ * somebody reads it at other points than it is produced at: a contraction or reduction below a
+ * broadcast, another reduction, a window or padding; a transcendental below a broadcast; and what
+ * a contraction reads, unless it is an argument seen through views (so a padded operand becomes a
+ * copy with its halo, and an activation is not recomputed once a column).
+ *
+ * This looks at the graph alone.  What turns out to be computed in two nests is added by the
+ * planner, which then builds the stages again. */
+#include "codegen/stages.h"
+
+static bool is_costly(Op op)
+{
+    const OpInfo *o = &op_info[op];
+    return (o->cls == CLASS_ELEMENTWISE && !(o->flags & OPF_CHEAP)) || op == OP_rand;
+}
+
+static bool is_heavy(Op op)
+{
+    return op_info[op].cls == CLASS_REDUCE || op_info[op].cls == CLASS_CONTRACT;
+}
+
+/* Reads the same elements at other places, each once: the points correspond. */
+static bool is_rename(Op op) { return op == OP_transpose || op == OP_reshape || op == OP_slice; }
+
+/* The value below views that hold nothing of their own. */
+static Ref below_views(const Graph *g, Ref r, bool through_windows)
+{
+    for (;;) {
+        const Op op = g->node[r].op;
+        const bool window = op == OP_broadcast || op == OP_window;
+        if (!is_rename(op) && !(window && through_windows))
+            return r;
+        r = g->node[r].arg[0];
+    }
+}
+
+static bool is_given(Op op) { return op == OP_input || op == OP_const || op == OP_iota || op == OP_get; }
+
+static void mark(const Graph *g, uint8_t *stored, Ref r)
+{
+    if (!is_given(g->node[r].op))
+        stored[r] = 1;
+}
+
+static void mark_graph(Arena *arena, const Graph *g, uint8_t *stored)
+{
+    /* has[r]: r, computed in place, would compute something heavy (1) or costly (2) */
+    uint8_t *has = arena_array(arena, uint8_t, g->nnode);
+    uint8_t *whole = arena_array(arena, uint8_t, g->nnode); /* wanted as a whole, not by slices */
+    for (uint32_t i = 0; i < g->nout; i++)
+        whole[g->out[i].value] = 1;
+    for (Ref r = 1; r < g->nnode; r++) {
+        const Node *n = &g->node[r];
+        if (n->op == OP_slice && whole[n->arg[0]] && has[n->arg[0]])
+            mark(g, stored, below_views(g, n->arg[0], false));
+        const bool spreads = n->op == OP_broadcast && n->attr.axes.mask;
+        const bool moves = spreads || is_heavy(n->op) || n->op == OP_window || n->op == OP_pad ||
+                           n->op == OP_concat || n->op == OP_rand;
+        for (uint32_t i = 0; i < n->nargs; i++) {
+            const Ref a = n->arg[i];
+            const unsigned bad = (moves ? 1u : 0u) | (spreads || n->op == OP_rand ? 2u : 0u);
+            if (has[a] & bad)
+                mark(g, stored, below_views(g, a, false));
+            if (op_info[n->op].cls == CLASS_CONTRACT || n->op == OP_scan)
+                mark(g, stored, below_views(g, a, true));
+            if (n->op == OP_scan && g->node[a].op == OP_concat)
+                stored[a] = 0; /* steps choose the part by a test of the step number */
+        }
+        if (is_heavy(n->op))
+            has[r] = 1;
+        if (is_costly(n->op))
+            has[r] |= 2;
+        if (!is_heavy(n->op) && !is_given(n->op))
+            for (uint32_t i = 0; i < n->nargs; i++)
+                if (!stored[below_views(g, n->arg[i], false)])
+                    has[r] |= has[n->arg[i]];
+    }
+}
+
+Stored stages_stored(Arena *arena, const Graph *body, bool all)
+{
+    Stored st = { .body = arena_array(arena, uint8_t, body->nnode) };
+    const Graph *scan = NULL;
+    for (Ref r = 1; r < body->nnode; r++)
+        if (body->node[r].op == OP_scan)
+            scan = body->node[r].attr.scan.body;
+    st.scan = arena_array(arena, uint8_t, scan ? scan->nnode : 1);
+    const Graph *g[2] = { body, scan };
+    uint8_t *flag[2] = { st.body, st.scan };
+    for (int k = 0; k < 2 && g[k]; k++) {
+        mark_graph(arena, g[k], flag[k]);
+        for (Ref r = 1; all && r < g[k]->nnode; r++) {
+            const Op op = g[k]->node[r].op;
+            if (op_info[op].cls == CLASS_ELEMENTWISE || is_heavy(op) || op == OP_rand ||
+                op == OP_pad || op == OP_concat)
+                flag[k][r] = 1;
+        }
+    }
+    return st;
+}
