@@ -3,6 +3,7 @@
 #define GTC_MODELS_MODEL_H
 
 #include "ir/base/arena.h"
+#include "ir/base/strbuf.h"
 #include "ir/graph.h"
 
 /* A model.json, read, checked and resolved.  docs/model.md describes every key.  Everything lives
@@ -150,5 +151,9 @@ typedef struct LayerInfo {
 } LayerInfo;
 Status model_layers(Ctx *cx, const Model *m, const DataShape *d, Arena *arena, LayerInfo **out,
                     int *n);
+
+/* Written from the tables that the reader uses: docs/model.md and docs/model.schema.json. */
+void model_describe(Strbuf *out);
+void model_schema(Strbuf *out);
 
 #endif
