@@ -8,6 +8,7 @@
 
 #include "ir/base/os.h"
 #include "ir/eval_op.h"
+#include "ir/vjp.h"
 
 enum { BLOCK_M = 64, BLOCK_K = 128, NARROW = 8 };
 
@@ -150,4 +151,105 @@ Status eval_matmul(const Eval *e, const Node *n, const Value *arg, Value *out)
                  b->at + p.b_batch.at[i]);
     arena_free(arena);
     return ST_OK;
+}
+
+/* Gradient.
+ *
+ * y has the axes (batch, rest of a, rest of b).  da sums ct * b over the rest of b, and its axes
+ * come out as (batch, rest of a, over) with ct as the first operand or (batch, over, rest of a)
+ * with b first; whichever stands in a's own order needs no transpose.  db likewise. */
+
+typedef struct Side { /* the axes of one operand */
+    uint8_t batch[4], over[4], rest[MAX_RANK];
+    int nrest;
+} Side;
+
+static Side side_of(const Node *n, int of, int rank)
+{
+    Side s = { 0 };
+    const uint8_t *over = of == 0 ? n->attr.contract.over_a : n->attr.contract.over_b;
+    const uint8_t *batch = of == 0 ? n->attr.contract.batch_a : n->attr.contract.batch_b;
+    memcpy(s.over, over, sizeof s.over);
+    memcpy(s.batch, batch, sizeof s.batch);
+    s.nrest = rest_axes(rank, n->attr.contract.nover, over, n->attr.contract.nbatch, batch, s.rest);
+    return s;
+}
+
+/* to[k]: the axis of the operand at which axis k of the product stands.  The over axes come in the
+ * other operand's order of axes. */
+static void result_axes(const Node *n, const Side *own, const Side *z, bool ct_first, int *to)
+{
+    const int nover = n->attr.contract.nover, nbatch = n->attr.contract.nbatch;
+    int k = 0, over[4];
+    for (int i = 0; i < nover; i++) { /* sort the pairs by z's axis */
+        int at = i;
+        for (; at > 0 && z->over[over[at - 1]] > z->over[i]; at--)
+            over[at] = over[at - 1];
+        over[at] = i;
+    }
+    for (int i = 0; i < nbatch; i++)
+        to[k++] = own->batch[i];
+    for (int i = 0; i < own->nrest && ct_first; i++)
+        to[k++] = own->rest[i];
+    for (int i = 0; i < nover; i++)
+        to[k++] = own->over[over[i]];
+    for (int i = 0; i < own->nrest && !ct_first; i++)
+        to[k++] = own->rest[i];
+}
+
+static bool is_identity(const int *to, int rank)
+{
+    for (int i = 0; i < rank; i++)
+        if (to[i] != i)
+            return false;
+    return true;
+}
+
+/* To operand `of` (0: a, 1: b); z is the other one. */
+static void give_operand(Vjp *v, const Node *n, int of, Ref ct)
+{
+    const Ref own_ref = n->arg[of], z_ref = n->arg[1 - of];
+    if (!vjp_wants(v, own_ref))
+        return;
+    const int rank = build_type(&v->b, own_ref).shape.rank, nbatch = n->attr.contract.nbatch;
+    const Side own = side_of(n, of, rank);
+    const Side z = side_of(n, 1 - of, build_type(&v->b, z_ref).shape.rank);
+    if (z.nrest > 4) {
+        v->b.status = FAIL(v->b.cx, SHAPE,
+                           "matmul: its gradient sums over %d axes, at most 4 can be", z.nrest);
+        return;
+    }
+    int to[MAX_RANK];
+    result_axes(n, &own, &z, true, to);
+    const bool ct_first = is_identity(to, rank);
+    if (!ct_first)
+        result_axes(n, &own, &z, false, to);
+
+    const int z_at = nbatch + (of == 0 ? own.nrest : 0); /* z's rest in ct */
+    uint8_t ct_over[4] = { 0 }, ct_batch[4] = { 0 };
+    for (int i = 0; i < z.nrest; i++)
+        ct_over[i] = (uint8_t)(z_at + i);
+    for (int i = 0; i < nbatch; i++)
+        ct_batch[i] = (uint8_t)i;
+    Attr a = { .contract = { .nover = (uint8_t)z.nrest, .nbatch = (uint8_t)nbatch } };
+    memcpy(ct_first ? a.contract.over_a : a.contract.over_b, ct_over, 4);
+    memcpy(ct_first ? a.contract.over_b : a.contract.over_a, z.rest, 4);
+    memcpy(ct_first ? a.contract.batch_a : a.contract.batch_b, ct_batch, 4);
+    memcpy(ct_first ? a.contract.batch_b : a.contract.batch_a, z.batch, 4);
+    const Ref first = ct_first ? ct : z_ref, second = ct_first ? z_ref : ct;
+    Ref d = vjp_add_node(v, OP_matmul, 2, (const Ref[]){ first, second }, NULL, &a);
+    if (!is_identity(to, rank)) {
+        int perm[MAX_RANK] = { 0 };
+        for (int k = 0; k < rank; k++)
+            perm[to[k]] = k;
+        d = build_transpose(&v->b, d, perm);
+    }
+    vjp_give(v, own_ref, d);
+}
+
+void vjp_matmul(Vjp *v, Ref y, Ref ct)
+{
+    const Node n = vjp_node(v, y);
+    give_operand(v, &n, 0, ct);
+    give_operand(v, &n, 1, ct);
 }

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "ir/eval_op.h"
+#include "ir/vjp.h"
 
 /* What a maximum of nothing is. */
 static double lowest(DType dt)
@@ -93,4 +94,48 @@ Status eval_amax(const Eval *e, const Node *n, const Value *arg, Value *out)
 Status eval_amin(const Eval *e, const Node *n, const Value *arg, Value *out)
 {
     return reduce(e, n, arg, out, highest(n->type.dt));
+}
+
+/* Gradients. */
+
+void vjp_sum(Vjp *v, Ref y, Ref ct)
+{
+    const Node n = vjp_node(v, y);
+    const Shape s = build_type(&v->b, n.arg[0]).shape;
+    vjp_give(v, n.arg[0], build_broadcast(&v->b, ct, s, n.attr.axes.mask));
+}
+
+/* To the first of the largest elements, in the order of the reduced axes: the one whose index among
+ * them is the smallest. */
+void vjp_amax(Vjp *v, Ref y, Ref ct)
+{
+    const Node n = vjp_node(v, y);
+    Builder *b = &v->b;
+    const Ref x = n.arg[0];
+    const Type whole = build_type(b, x), index_type = { DT_I32, whole.shape };
+    const unsigned axes = n.attr.axes.mask;
+    if (shape_count(&whole.shape) == 0)
+        return;
+
+    Ref index = REF_NONE;
+    int64_t count = 1;
+    for (int i = whole.shape.rank - 1; i >= 0; i--) {
+        if (!(axes >> i & 1))
+            continue;
+        Ref along = build_iota(b, index_type, i);
+        if (count > 1)
+            along = build_op2(b, OP_mul, along, build_const(b, (double)count, index_type));
+        index = index == REF_NONE ? along : build_op2(b, OP_add, along, index);
+        count *= whole.shape.dim[i];
+    }
+    if (index == REF_NONE) { /* nothing is reduced */
+        vjp_give(v, x, ct);
+        return;
+    }
+    const Ref largest = build_op2(b, OP_eq, x, build_broadcast(b, y, whole.shape, axes));
+    const Ref beyond = build_const(b, (double)count, index_type);
+    const Ref first = build_reduce(b, OP_amin, build_select(b, largest, index, beyond), axes);
+    const Ref is_first = build_op2(b, OP_eq, index, build_broadcast(b, first, whole.shape, axes));
+    const Ref all = build_broadcast(b, ct, whole.shape, axes);
+    vjp_give(v, x, build_select(b, is_first, all, vjp_zeros(v, &whole)));
 }

@@ -7,6 +7,7 @@
  *
  * Both are one strided view of the unwindowed tensor. */
 #include "ir/eval_op.h"
+#include "ir/vjp.h"
 
 /* `whole` (unwindowed) seen as the windows of type t. */
 static Value windows_of(const Node *n, const Value *whole, const Type *t)
@@ -42,4 +43,25 @@ Status eval_fold(const Eval *e, const Node *n, const Value *arg, Value *out)
         for (int64_t i = 0; i < w.n; i++)
             windows.at[w.off[0] + i * w.step[0]] += arg->at[w.off[1] + i * w.step[1]];
     return ST_OK;
+}
+
+/* Gradients: each is the other's. */
+
+void vjp_window(Vjp *v, Ref y, Ref ct)
+{
+    const Node n = vjp_node(v, y);
+    const Shape whole = build_type(&v->b, n.arg[0]).shape;
+    Attr a = n.attr;
+    for (int i = 0; i < a.window.n; i++)
+        a.window.extent[i] = whole.dim[a.window.axis[i]];
+    vjp_give(v, n.arg[0], vjp_add_node(v, OP_fold, 1, &ct, NULL, &a));
+}
+
+void vjp_fold(Vjp *v, Ref y, Ref ct)
+{
+    const Node n = vjp_node(v, y);
+    Attr a = n.attr;
+    for (int i = 0; i < a.window.n; i++)
+        a.window.extent[i] = 0;
+    vjp_give(v, n.arg[0], vjp_add_node(v, OP_window, 1, &ct, NULL, &a));
 }
