@@ -99,6 +99,16 @@ static void stop(Bench *b)
     arena_free(b->arena);
 }
 
+static void round_trip(Bench *b, const Graph *g)
+{
+    Strbuf s = { 0 };
+    Graph *again;
+    graph_print(g, &s);
+    OK(graph_parse(&b->cx, b->arena, "printed", s.s, &again));
+    assert_true(graph_eq(g, again));
+    strbuf_free(&s);
+}
+
 /* Builds, verifies, expands grad and verifies again; inputs are made but zero. */
 static void build(Bench *b, BuildKind kind)
 {
@@ -108,6 +118,8 @@ static void build(Bench *b, BuildKind kind)
     b->g = graph_new(b->arena);
     OK(autodiff_expand(&b->cx, g, b->g));
     OK(graph_verify(&b->cx, b->g));
+    round_trip(b, g);
+    round_trip(b, b->g);
     b->in = arena_array(b->arena, Tensor, b->g->ninput);
     b->out = arena_array(b->arena, Tensor, b->g->nout);
     for (uint32_t i = 0; i < b->g->ninput; i++)
@@ -330,6 +342,44 @@ static void tail_batch_is_a_batch_of_its_own_size(void **state)
         same_as_small(DAG, 5, rows[i]);
         same_as_small(IMAGES, 5, rows[i]);
     }
+}
+
+/* Gradients of the whole net, read off one step of plain descent, against differences of the loss.
+ */
+static void gradients_are_slopes(const char *text, int batch)
+{
+    Bench bench, *b = &bench;
+    start_text(b, text, batch);
+    b->m->train.clip_norm = 0;
+    build(b, BUILD_TRAIN);
+    fill(b, batch - 1);
+    run(b);
+    Tensor *first = arena_copy(b->arena, b->out, b->g->nout * sizeof *first);
+    for (uint32_t i = 0; i < b->g->nout; i++) {
+        const Node *n = &b->g->node[b->g->out[i].replaces];
+        if (!b->g->out[i].replaces || n->attr.input.kind != INPUT_param)
+            continue;
+        Tensor *p = input(b, n->name);
+        const int64_t k = count(p) / 2;
+        const double at = p->at[k], h = 1e-6, slope = (at - first[i].at[k]) / 0.01;
+        p->at[k] = at + h;
+        run(b);
+        const double up = output(b, "loss")->at[0];
+        p->at[k] = at - h;
+        run(b);
+        const double by_difference = (up - output(b, "loss")->at[0]) / (2 * h);
+        p->at[k] = at;
+        if (!(fabs(slope - by_difference) <= 1e-7 + 1e-5 * fabs(slope)))
+            fail_msg("%s[%d]: gradient %.12g, slope %.12g", n->name, (int)k, slope, by_difference);
+    }
+    stop(b);
+}
+
+static void gradients_are_slopes_of_the_loss(void **state)
+{
+    (void)state;
+    gradients_are_slopes(DAG, 4);
+    gradients_are_slopes(IMAGES, 4);
 }
 
 /* Rows that do not count may hold anything finite or not. */
@@ -813,6 +863,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_model_builds_and_runs),
         cmocka_unit_test(tail_batch_is_a_batch_of_its_own_size),
+        cmocka_unit_test(gradients_are_slopes_of_the_loss),
         cmocka_unit_test(rows_that_do_not_count_do_not_matter),
         cmocka_unit_test(lstm_is_the_loop),
         cmocka_unit_test(gru_is_the_loop),
