@@ -214,7 +214,7 @@ static bool parse_list(AttrText *t, const char *key, int64_t lo, int64_t hi, int
 static bool parse_pairs(AttrText *t, const char *key, uint8_t *a, uint8_t *b, uint8_t *n)
 {
     const AttrField *f = find_field(t, key);
-    int64_t x[4], y[4];
+    int64_t x[4] = { 0 }, y[4] = { 0 };
     int nx = 0, ny = 0;
     if (!f)
         return true;
@@ -303,7 +303,7 @@ static void axis_words(const Attr *a, Words *w)
 
 static void axes_print(const Node *n, Strbuf *out)
 {
-    int64_t axis[MAX_RANK];
+    int64_t axis[MAX_RANK] = { 0 };
     int count = 0;
     for (int i = 0; i < MAX_RANK; i++)
         if (n->attr.axes.mask & 1u << i)
@@ -312,7 +312,7 @@ static void axes_print(const Node *n, Strbuf *out)
 }
 static bool axes_parse(AttrText *t, Attr *a)
 {
-    int64_t axis[MAX_RANK];
+    int64_t axis[MAX_RANK] = { 0 };
     int n = -1;
     if (!parse_list(t, "axes", 0, MAX_RANK - 1, MAX_RANK, NULL, axis, &n))
         return false;
@@ -382,14 +382,14 @@ static void input_words(const Attr *a, Words *w)
 
 static void perm_print(const Node *n, Strbuf *out)
 {
-    int64_t dim[MAX_RANK];
+    int64_t dim[MAX_RANK] = { 0 };
     for (int i = 0; i < n->type.shape.rank; i++)
         dim[i] = n->attr.perm.dim[i];
     print_list(out, "perm", dim, n->type.shape.rank);
 }
 static bool perm_parse(AttrText *t, Attr *a)
 {
-    int64_t dim[MAX_RANK];
+    int64_t dim[MAX_RANK] = { 0 };
     if (!parse_list(t, "perm", 0, MAX_RANK - 1, MAX_RANK, NULL, dim, &t->rank))
         return false;
     for (int i = 0; i < t->rank; i++)
@@ -457,7 +457,7 @@ static void pad_words(const Attr *a, Words *w)
 static void window_print(const Node *n, Strbuf *out)
 {
     const int count = n->attr.window.n;
-    int64_t axis[3];
+    int64_t axis[3] = { 0 };
     for (int i = 0; i < count; i++)
         axis[i] = n->attr.window.axis[i];
     print_list(out, "axes", axis, count);
@@ -472,7 +472,7 @@ static void window_print(const Node *n, Strbuf *out)
 static bool window_parse(AttrText *t, Attr *a)
 {
     const int64_t one = 1, none = 0;
-    int64_t axis[3];
+    int64_t axis[3] = { 0 };
     int n = -1;
     if (!parse_list(t, "axes", 0, MAX_RANK - 1, 3, NULL, axis, &n) ||
         !parse_list(t, "kernel", 1, INT64_MAX, 3, NULL, a->window.kernel, &n) ||

@@ -152,7 +152,7 @@ char *arena_printf(Arena *a, const char *fmt, ...)
     va_start(ap, fmt);
     const int n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
-    gtc_assert(n >= 0, "arena_printf: bad format \"%s\"", fmt);
+    gtc_assert(n >= 0 && fmt, "arena_printf: bad format");
 
     char *s = arena_alloc(a, (size_t)n + 1);
     va_start(ap, fmt);

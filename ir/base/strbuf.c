@@ -33,7 +33,7 @@ void strbuf_vprintf(Strbuf *b, const char *fmt, va_list ap)
     va_copy(again, ap);
     const int n = vsnprintf(NULL, 0, fmt, again);
     va_end(again);
-    gtc_assert(n >= 0, "strbuf_printf: bad format \"%s\"", fmt);
+    gtc_assert(n >= 0 && fmt, "strbuf_printf: bad format");
     reserve(b, (size_t)n);
     vsnprintf(b->s + b->n, (size_t)n + 1, fmt, ap);
     b->n += (size_t)n;
