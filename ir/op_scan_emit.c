@@ -5,7 +5,8 @@
 
 #include "ir/op_scan_grad.h"
 
-static Status copy_joint_node(ScanGrad *s, Ref r, Graph *to, const Ref *map, uint32_t region, Ref *out)
+static Status copy_joint_node(ScanGrad *s, Ref r, Graph *to, const Ref *map, uint32_t region,
+                              Ref *out)
 {
     Node n = s->joint->node[r];
     Ref *arg = arena_array(s->scratch, Ref, n.nargs);
@@ -66,8 +67,8 @@ static Status forward_body(ScanGrad *s, Graph *g)
     return ST_OK;
 }
 
-static Ref add_scan(ScanGrad *s, Graph *body, const Ref *arg, int narg, uint32_t ncarry, uint32_t nstep,
-                    bool reverse)
+static Ref add_scan(ScanGrad *s, Graph *body, const Ref *arg, int narg, uint32_t ncarry,
+                    uint32_t nstep, bool reverse)
 {
     Attr a = { 0 };
     a.scan.body = body;
@@ -121,13 +122,13 @@ static Ref once_of(ScanGrad *s, Ref r)
 
 /* The backward body in the making: its inputs by class, the arguments outside, its outputs. */
 typedef struct Back {
-    Graph   *g;
-    Ref     *map;  /* joint -> g */
-    Ref     *arg;  /* outside */
+    Graph *g;
+    Ref *map; /* joint -> g */
+    Ref *arg; /* outside */
     uint32_t narg, ncarry, nstep, nout;
-    Ref     *acc;  /* by Ref of joint: the accumulator of what gathers terms */
-    uint32_t *slot;/* by Ref of joint: result of the backward scan, + 1 */
-    bool    *read; /* by Ref of joint: something in the body reads it and does not make it */
+    Ref *acc;       /* by Ref of joint: the accumulator of what gathers terms */
+    uint32_t *slot; /* by Ref of joint: result of the backward scan, + 1 */
+    bool *read;     /* by Ref of joint: something in the body reads it and does not make it */
 } Back;
 
 static bool is_made(const ScanGrad *s, Ref r)
@@ -276,8 +277,8 @@ static void emit_backward(ScanGrad *s)
     v->b.status = back_body(s, &k);
     if (k.nout == 0 || v->b.status != ST_OK)
         return;
-    const Ref back = add_scan(s, k.g, k.arg, (int)k.narg, k.ncarry, k.nstep,
-                              !s->n.attr.scan.reverse);
+    const Ref back =
+        add_scan(s, k.g, k.arg, (int)k.narg, k.ncarry, k.nstep, !s->n.attr.scan.reverse);
     for (uint32_t i = 0, at = 0; i < s->ncarry; i++) {
         if (!s->active[i])
             continue;

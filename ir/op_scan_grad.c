@@ -67,8 +67,10 @@ static void find_active(ScanGrad *s, const bool *varied)
     }
 }
 
-/* Does any step change it?  (of the body, or of joint, whose seeds come behind the body's inputs) */
-static void find_variant(const Graph *g, uint32_t ncarry, uint32_t nstep, uint32_t nin, bool *variant)
+/* Does any step change it?  (of the body, or of joint, whose seeds come behind the body's inputs)
+ */
+static void find_variant(const Graph *g, uint32_t ncarry, uint32_t nstep, uint32_t nin,
+                         bool *variant)
 {
     for (uint32_t i = 0; i < g->ninput; i++)
         variant[g->input[i]] = i < ncarry + nstep || i >= nin;

@@ -1,0 +1,835 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Gradients against central differences, in f64: every op that has one, from the op table, and
+ * scans of every kind.  The loss is a sum of the results with random weights. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "ir/autodiff.h"
+#include "ir/base/rng.h"
+#include "ir/build.h"
+#include "ir/eval.h"
+#include "ir/text.h"
+
+enum { MAX_INPUTS = 24 };
+static const double STEP = 1e-5, TOLERANCE = 1e-6;
+
+#define OK(call)                                                                                   \
+    do {                                                                                           \
+        if ((call) != ST_OK)                                                                       \
+            fail_msg("%s: %s", #call, cx->msg);                                                    \
+    } while (0)
+
+/* What the values of floats are drawn from. */
+typedef enum Range { EITHER_SIGN, POSITIVE } Range;
+
+static void fill(Rng *rng, Tensor *t, Range range)
+{
+    for (int64_t i = 0, n = shape_count(&t->type.shape); i < n; i++) {
+        const bool negative = rng_below(rng, 2) == 1;
+        const double size = 0.2 + 0.6 * rng_unit(rng);
+        if (t->type.dt == DT_BOOL)
+            t->at[i] = negative;
+        else if (!dtype_is_float(t->type.dt))
+            t->at[i] = (double)rng_below(rng, 3);
+        else
+            t->at[i] = negative && range == EITHER_SIGN ? -size : size;
+    }
+}
+
+static double loss_of(Ctx *cx, const Graph *g, Arena *arena, const Tensor *in)
+{
+    Tensor out[MAX_INPUTS];
+    OK(eval_graph(cx, g, EVAL_F64, arena, in, out));
+    return out[0].at[0];
+}
+
+static void print_graph(const Graph *g)
+{
+    Strbuf text = { 0 };
+    graph_print(g, &text);
+    print_message("%s\n", strbuf_str(&text));
+    strbuf_free(&text);
+}
+
+/* Appends the weighted sum of values to b's graph: the loss. */
+static Ref weigh(Builder *b, const Ref *value, int n)
+{
+    Ref loss = build_scalar(b, DT_F64, 0);
+    for (int i = 0; i < n; i++) {
+        const Type t = build_type(b, value[i]);
+        if (t.dt != DT_F64)
+            continue;
+        const char *name = arena_printf(b->g->arena, "weight%d", i);
+        const Ref w = build_input(b, INPUT_batch, name, DT_F64, t.shape);
+        const unsigned all = (1u << t.shape.rank) - 1;
+        const Ref product = build_op2(b, OP_mul, value[i], w);
+        loss = build_op2(b, OP_add, loss, all ? build_reduce(b, OP_sum, product, all) : product);
+    }
+    return loss;
+}
+
+/* Checks d(weighted sum of value[]) / d(each float input) of g, whose outputs are replaced.
+ * Returns the expanded graph, in g's arena. */
+static Graph *check_gradients(Ctx *cx, Graph *g, const Ref *value, int nvalue, Range range,
+                              uint64_t seed)
+{
+    Arena *arena = g->arena;
+    Builder b = build_start(cx, g);
+    Ref wrt[MAX_INPUTS];
+    uint32_t input[MAX_INPUTS];
+    int nwrt = 0;
+    for (uint32_t i = 0; i < g->ninput; i++)
+        if (dtype_is_float(build_type(&b, g->input[i]).dt)) {
+            input[nwrt] = i;
+            wrt[nwrt++] = g->input[i];
+        }
+    const Ref loss = weigh(&b, value, nvalue);
+    g->nout = 0;
+    build_output(&b, loss, "loss");
+    const Ref grad = build_grad(&b, loss, wrt, nwrt);
+    for (int i = 0; i < nwrt; i++)
+        build_output(&b, build_get(&b, grad, i), NULL);
+    OK(b.status);
+    OK(graph_verify(cx, g));
+
+    Graph *expanded = graph_new(arena);
+    OK(autodiff_expand(cx, g, expanded));
+    if (graph_verify(cx, expanded) != ST_OK) {
+        print_graph(expanded);
+        fail_msg("expanded graph: %s", cx->msg);
+    }
+
+    Rng rng;
+    rng_init(&rng, seed, 1);
+    Tensor in[2 * MAX_INPUTS], got[MAX_INPUTS];
+    for (uint32_t i = 0; i < g->ninput; i++) {
+        in[i] = tensor_new(arena, build_type(&b, g->input[i]));
+        fill(&rng, &in[i], range);
+    }
+    OK(eval_graph(cx, expanded, EVAL_F64, arena, in, got));
+
+    g->nout = 1;
+    const double at = loss_of(cx, g, arena, in);
+    assert_true(fabs(at - got[0].at[0]) <= 1e-12 * (1 + fabs(at)));
+    for (int k = 0; k < nwrt; k++) {
+        Tensor *x = &in[input[k]];
+        assert_true(type_eq(&got[k + 1].type, &x->type));
+        for (int64_t i = 0; i < shape_count(&x->type.shape); i++) {
+            Arena *scratch = arena_new();
+            const double here = x->at[i];
+            x->at[i] = here + STEP;
+            const double up = loss_of(cx, g, scratch, in);
+            x->at[i] = here - STEP;
+            const double down = loss_of(cx, g, scratch, in);
+            x->at[i] = here;
+            arena_free(scratch);
+            const double want = (up - down) / (2 * STEP), have = got[k + 1].at[i];
+            if (!(fabs(want - have) <= TOLERANCE * (1 + fabs(want)))) {
+                print_graph(g);
+                print_graph(expanded);
+                fail_msg("d/d(input %u)[%d]: differences say %.10g, the graph %.10g (seed %llu)",
+                         input[k], (int)i, want, have, (unsigned long long)seed);
+            }
+        }
+    }
+    return expanded;
+}
+
+/* One case of an op: appends inputs and the op, returns it; REF_NONE when there is no such case. */
+typedef Ref CaseFn(Builder *b, Op op, int variant);
+
+#define S(...)                                                                                     \
+    shape_list((const int64_t[]){ __VA_ARGS__ }, (int)(sizeof(int64_t[]){ __VA_ARGS__ } / 8))
+
+static Shape shape_list(const int64_t *dim, int rank)
+{
+    Shape s = { .rank = (int8_t)rank };
+    memcpy(s.dim, dim, (size_t)rank * sizeof *dim);
+    return s;
+}
+
+static Ref real(Builder *b, const char *name, Shape s)
+{
+    return build_input(b, INPUT_param, name, DT_F64, s);
+}
+
+static Ref elementwise_case(Builder *b, Op op, int variant)
+{
+    static const int64_t extent[][3] = { { 1 },    { 0 },       { 2 },      { 5 },
+                                         { 3, 1 }, { 2, 0, 3 }, { 3, 2, 5 } };
+    static const int rank[] = { 1, 1, 1, 1, 2, 3, 3 };
+    if (variant > 7)
+        return REF_NONE;
+    Shape s = { 0 };
+    if (variant < 7) {
+        s.rank = (int8_t)rank[variant];
+        memcpy(s.dim, extent[variant], sizeof extent[variant]);
+    }
+    if (op == OP_select)
+        return build_select(b, build_input(b, INPUT_batch, "c", DT_BOOL, s), real(b, "x", s),
+                            real(b, "y", s));
+    if (op == OP_cast) { /* through f32, which is exact in the f64 evaluator */
+        const Ref low = build_cast(b, real(b, "x", s), DT_F32);
+        return build_cast(b, low, DT_F64);
+    }
+    const Ref x = real(b, "x", s);
+    return op_info[op].nargs == 1 ? build_op1(b, op, x) : build_op2(b, op, x, real(b, "y", s));
+}
+
+static Ref reshape_case(Builder *b, Op op, int variant)
+{
+    (void)op;
+    switch (variant) {
+    case 0:
+        return build_reshape(b, real(b, "x", S(3, 4)), S(2, 1, 6));
+    case 1:
+        return build_reshape(b, real(b, "x", S(1)), (Shape){ 0 });
+    case 2:
+        return build_reshape(b, real(b, "x", S(0, 4)), S(0));
+    default:
+        return REF_NONE;
+    }
+}
+
+static Ref transpose_case(Builder *b, Op op, int variant)
+{
+    (void)op;
+    switch (variant) {
+    case 0:
+        return build_transpose(b, real(b, "x", S(3, 4)), (int[]){ 1, 0 });
+    case 1:
+        return build_transpose(b, real(b, "x", S(2, 3, 1, 5)), (int[]){ 2, 0, 3, 1 });
+    case 2:
+        return build_transpose(b, real(b, "x", S(2, 3, 4)), (int[]){ 1, 2, 0 });
+    default:
+        return REF_NONE;
+    }
+}
+
+static Ref broadcast_case(Builder *b, Op op, int variant)
+{
+    (void)op;
+    switch (variant) {
+    case 0:
+        return build_broadcast(b, real(b, "x", S(4)), S(3, 4), 1);
+    case 1:
+        return build_broadcast(b, real(b, "x", S(4)), S(3, 4, 5), 5);
+    case 2:
+        return build_broadcast(b, real(b, "x", (Shape){ 0 }), S(2, 3), 3);
+    case 3:
+        return build_broadcast(b, real(b, "x", S(4)), S(0, 4), 1);
+    default:
+        return REF_NONE;
+    }
+}
+
+static Ref slice_node(Builder *b, Ref x, Shape s, const int64_t *lo, const int64_t *step)
+{
+    Node n = { .op = OP_slice, .nargs = 1, .arg = &x, .type = { DT_F64, s } };
+    memcpy(n.attr.slice.lo, lo, (size_t)s.rank * sizeof *lo);
+    memcpy(n.attr.slice.step, step, (size_t)s.rank * sizeof *step);
+    Ref r = REF_NONE;
+    if (b->status == ST_OK)
+        b->status = graph_add(b->cx, b->g, &n, &r);
+    return r;
+}
+
+static Ref slice_case(Builder *b, Op op, int variant)
+{
+    (void)op;
+    const Ref x = variant < 5 ? real(b, "x", S(7, 5)) : REF_NONE;
+    switch (variant) {
+    case 0:
+        return build_slice(b, x, 0, 2, 3);
+    case 1:
+        return slice_node(b, x, S(3, 2), (int64_t[]){ 1, 0 }, (int64_t[]){ 2, 3 });
+    case 2:
+        return slice_node(b, x, S(4, 5), (int64_t[]){ 6, 4 }, (int64_t[]){ -2, -1 });
+    case 3:
+        return build_slice(b, x, 1, 5, 0);
+    case 4:
+        return build_reverse(b, x, 0);
+    case 5: { /* tiles, a gap, an overlap and a corner of one value */
+        const Ref z = real(b, "z", S(3, 9));
+        const Ref lo = build_slice(b, z, 1, 0, 2), mid = build_slice(b, z, 1, 2, 2);
+        const Ref over = build_slice(b, z, 1, 3, 2), end = build_slice(b, z, 1, 7, 2);
+        const Ref corner = slice_node(b, z, S(3, 2), (int64_t[]){ 0, 1 }, (int64_t[]){ 1, 5 });
+        const Ref row = build_slice(b, z, 0, 1, 1);
+        const Ref part =
+            build_op2(b, OP_mul, build_op2(b, OP_mul, lo, mid), build_op1(b, OP_exp, over));
+        return build_concat(b,
+                            (Ref[]){ build_op2(b, OP_mul, part, end), build_op1(b, OP_exp, corner),
+                                     build_broadcast(b, build_reshape(b, row, S(9)), S(3, 9), 1) },
+                            3, 1);
+    }
+    default:
+        return REF_NONE;
+    }
+}
+
+static Ref pad_case(Builder *b, Op op, int variant)
+{
+    (void)op;
+    static const int64_t extent[] = { 4, 1, 0 };
+    if (variant > 2)
+        return REF_NONE;
+    const Ref x = real(b, "x", S(extent[variant], 2));
+    Node n = { .op = OP_pad, .nargs = 1, .arg = &x };
+    n.attr.pad.lo[0] = 2, n.attr.pad.hi[0] = 1, n.attr.pad.step[0] = 3;
+    n.attr.pad.lo[1] = 0, n.attr.pad.hi[1] = 2, n.attr.pad.step[1] = 1;
+    n.attr.pad.value = 0.5;
+    Ref r = REF_NONE;
+    if (b->status == ST_OK)
+        b->status = graph_add(b->cx, b->g, &n, &r);
+    return r;
+}
+
+static Ref concat_case(Builder *b, Op op, int variant)
+{
+    (void)op;
+    if (variant > 1)
+        return REF_NONE;
+    const int axis = variant;
+    Shape s[3] = { S(2, 2), S(2, 2), S(2, 2) };
+    s[0].dim[axis] = 3, s[1].dim[axis] = 0, s[2].dim[axis] = 1;
+    const Ref x = real(b, "x", s[0]);
+    return build_concat(b, (Ref[]){ x, real(b, "y", s[1]), real(b, "z", s[2]), x }, 4, axis);
+}
+
+static Ref window_case(Builder *b, Op op, int variant)
+{
+    static const struct {
+        int64_t kernel[2], stride[2], dilation[2];
+    } of[] = {
+        { { 3, 1 }, { 1, 1 }, { 1, 1 } },
+        { { 2, 3 }, { 2, 1 }, { 3, 1 } },
+        { { 2, 2 }, { 3, 2 }, { 1, 2 } },
+    };
+    if (variant > 2)
+        return REF_NONE;
+    const Shape whole = S(2, 7, 5, 3);
+    Ref x = op == OP_window ? real(b, "x", whole) : REF_NONE;
+    if (op == OP_fold) { /* the shape of windows, from a graph of its own */
+        Builder other = build_start(b->cx, graph_new(b->g->arena));
+        const Ref w = build_window(&other, real(&other, "x", whole), 2, (int[]){ 1, 2 },
+                                   of[variant].kernel, of[variant].stride, of[variant].dilation);
+        x = real(b, "x", build_type(&other, w).shape);
+        Node n = { .op = OP_fold, .nargs = 1, .arg = &x, .attr = other.g->node[w].attr };
+        n.attr.window.extent[0] = 7, n.attr.window.extent[1] = 5;
+        Ref r = REF_NONE;
+        b->status = graph_add(b->cx, b->g, &n, &r);
+        return r;
+    }
+    return build_window(b, x, 2, (int[]){ 1, 2 }, of[variant].kernel, of[variant].stride,
+                        of[variant].dilation);
+}
+
+static Ref reduce_case(Builder *b, Op op, int variant)
+{
+    switch (variant) {
+    case 0:
+        return build_reduce(b, op, real(b, "x", S(2, 3, 4)), 2);
+    case 1:
+        return build_reduce(b, op, real(b, "x", S(2, 3, 4)), 5);
+    case 2:
+        return build_reduce(b, op, real(b, "x", S(1, 5)), 3);
+    case 3:
+        return build_reduce(b, op, real(b, "x", S(3, 0)), 1);
+    case 4:
+        return build_reduce(b, op, real(b, "x", S(3, 2)), 0);
+    case 5:
+        return op == OP_sum ? build_reduce(b, op, real(b, "x", S(0, 3)), 1) : REF_NONE;
+    default:
+        return REF_NONE;
+    }
+}
+
+typedef struct Contract {
+    int a_rank, b_rank;
+    int64_t a[MAX_RANK], b[MAX_RANK];
+    Attr attr;
+} Contract;
+
+static const Contract contracts[] = {
+    { 2, 2, { 3, 4 }, { 4, 5 }, { .contract = { 1, 0, { 1 }, { 0 } } } },
+    { 2, 2, { 3, 4 }, { 5, 4 }, { .contract = { 1, 0, { 1 }, { 1 } } } },
+    { 2, 2, { 4, 3 }, { 4, 5 }, { .contract = { 1, 0, { 0 }, { 0 } } } },
+    { 2, 2, { 4, 3 }, { 5, 4 }, { .contract = { 1, 0, { 0 }, { 1 } } } },
+    { 2, 2, { 3, 0 }, { 0, 5 }, { .contract = { 1, 0, { 1 }, { 0 } } } },
+    { 2, 2, { 1, 1 }, { 1, 1 }, { .contract = { 1, 0, { 1 }, { 0 } } } },
+    { 3, 3, { 2, 3, 4 }, { 2, 4, 5 }, { .contract = { 1, 1, { 2 }, { 1 }, { 0 }, { 0 } } } },
+    { 4,
+      4,
+      { 3, 2, 5, 2 },
+      { 2, 2, 5, 3 },
+      { .contract = { 1, 2, { 2 }, { 2 }, { 1, 0 }, { 0, 3 } } } },
+    { 3, 3, { 2, 3, 4 }, { 4, 3, 2 }, { .contract = { 2, 0, { 1, 2 }, { 1, 0 } } } },
+    { 3, 4, { 2, 3, 4 }, { 3, 5, 4, 2 }, { .contract = { 2, 0, { 2, 1 }, { 2, 0 } } } },
+    { 1, 1, { 3 }, { 4 }, { .contract = { 0 } } },
+    { 1, 1, { 3 }, { 3 }, { .contract = { 1, 0, { 0 }, { 0 } } } },
+};
+
+static Ref matmul_case(Builder *b, Op op, int variant)
+{
+    const int count = (int)(sizeof contracts / sizeof *contracts);
+    if (variant > count)
+        return REF_NONE;
+    if (variant == count) { /* both operands the same value */
+        const Ref x = real(b, "x", S(3, 3));
+        return build_matmul(b, x, x);
+    }
+    const Contract *c = &contracts[variant];
+    if (c->attr.contract.nover == 1 &&
+        c->a[c->attr.contract.over_a[0]] != c->b[c->attr.contract.over_b[0]])
+        fail_msg("contract %d does not fit", variant);
+    Shape a = { .rank = (int8_t)c->a_rank }, d = { .rank = (int8_t)c->b_rank };
+    memcpy(a.dim, c->a, (size_t)c->a_rank * sizeof *a.dim);
+    memcpy(d.dim, c->b, (size_t)c->b_rank * sizeof *d.dim);
+    const Ref arg[] = { real(b, "x", a), real(b, "y", d) };
+    const Node n = { .op = op, .nargs = 2, .arg = arg, .attr = c->attr };
+    Ref r = REF_NONE;
+    if (b->status == ST_OK)
+        b->status = graph_add(b->cx, b->g, &n, &r);
+    return r;
+}
+
+/* y = last carry + steps of h' = h * x + w; get takes both. */
+static Ref scan_case(Builder *b, Op op, int variant)
+{
+    (void)op;
+    static const int64_t trips[] = { 0, 1, 2, 5 };
+    if (variant > 7)
+        return REF_NONE;
+    const int64_t trip = trips[variant / 2];
+    Graph *body = graph_new(b->g->arena);
+    Builder in = build_start(b->cx, body);
+    const Ref h = build_input(&in, INPUT_batch, "h", DT_F64, S(3));
+    const Ref x = build_input(&in, INPUT_batch, "x", DT_F64, S(3));
+    const Ref w = build_input(&in, INPUT_batch, "w", DT_F64, S(3));
+    const Ref next = build_op2(&in, OP_add, build_op2(&in, OP_mul, h, x), w);
+    build_output(&in, next, NULL);
+    build_output(&in, build_op1(&in, OP_tanh, next), NULL);
+    if (in.status != ST_OK)
+        b->status = in.status;
+    const Ref arg[] = { real(b, "h0", S(3)), real(b, "xs", S(trip, 3)), real(b, "w", S(3)) };
+    const Ref scan = build_scan(b, body, arg, 3, 1, 1, trip, variant % 2);
+    const Ref last = build_reshape(b, build_get(b, scan, 0), S(1, 3));
+    return build_concat(b, (Ref[]){ last, build_get(b, scan, 1) }, 2, 0);
+}
+
+static CaseFn *const structural_case[OP_COUNT] = {
+    [OP_reshape] = reshape_case,
+    [OP_transpose] = transpose_case,
+    [OP_broadcast] = broadcast_case,
+    [OP_slice] = slice_case,
+    [OP_pad] = pad_case,
+    [OP_concat] = concat_case,
+    [OP_window] = window_case,
+    [OP_fold] = window_case,
+    [OP_sum] = reduce_case,
+    [OP_amax] = reduce_case,
+    [OP_matmul] = matmul_case,
+    [OP_scan] = scan_case,
+    [OP_get] = scan_case,
+};
+
+static const char *const gradient_name[OP_COUNT] = {
+#define OP(id, args, cls, flags, prec, shape, attr, grad) [OP_##id] = #grad,
+#include "ir/ops.def"
+};
+
+static void check_op(Ctx *cx, Op op)
+{
+    CaseFn *make = op_info[op].cls == CLASS_ELEMENTWISE ? elementwise_case : structural_case[op];
+    if (make == NULL)
+        fail_msg("%s has a gradient (%s) and no test case", op_info[op].name, gradient_name[op]);
+    const bool positive = op == OP_sqrt || op == OP_rsqrt || op == OP_log || op == OP_div;
+    for (int variant = 0;; variant++) {
+        Arena *arena = arena_new();
+        Builder b = build_start(cx, graph_new(arena));
+        const Ref y = make(&b, op, variant);
+        if (b.status != ST_OK)
+            fail_msg("%s, case %d: %s", op_info[op].name, variant, cx->msg);
+        if (y != REF_NONE)
+            check_gradients(cx, b.g, &y, 1, positive ? POSITIVE : EITHER_SIGN,
+                            (uint64_t)(100 * op + variant));
+        arena_free(arena);
+        if (y == REF_NONE) {
+            assert_true(variant > 0);
+            return;
+        }
+    }
+}
+
+static void test_every_op(void **state)
+{
+    (void)state;
+    Ctx ctx, *cx = &ctx;
+    ctx_init(cx);
+    int checked = 0;
+    for (Op op = 1; op < OP_COUNT; op++) {
+        if (strcmp(gradient_name[op], "none") == 0)
+            continue;
+        check_op(cx, op);
+        checked++;
+    }
+    assert_true(checked >= 30);
+}
+
+/* Graphs from text: all outputs are weighed. */
+static Graph *check_text(Ctx *cx, Arena *arena, const char *text, uint64_t seed)
+{
+    Graph *g;
+    OK(graph_parse(cx, arena, "test", text, &g));
+    Ref value[MAX_INPUTS];
+    for (uint32_t i = 0; i < g->nout; i++)
+        value[i] = g->out[i].value;
+    return check_gradients(cx, g, value, (int)g->nout, EITHER_SIGN, seed);
+}
+
+#define LSTM                                                                                       \
+    "graph (%h0: f64[2,3], %c0: f64[2,3], %x: f64[4,2,5], %wx: f64[5,12], %wh: f64[3,12], "        \
+    "%b: f64[12]) {\n"                                                                             \
+    "  %s = scan %h0, %c0, %x, %wx, %wh, %b carry=2 step=1 trip=4 (%h: f64[2,3], %c: f64[2,3], "   \
+    "%xt: f64[2,5], %vx: f64[5,12], %vh: f64[3,12], %vb: f64[12]) {\n"                             \
+    "    %p = matmul %xt, %vx over=[[1],[0]] : f64[2,12]\n"                                        \
+    "    %q = matmul %h, %vh over=[[1],[0]] : f64[2,12]\n"                                         \
+    "    %bb = broadcast %vb axes=[0] : f64[2,12]\n"                                               \
+    "    %pq = add %p, %q : f64[2,12]\n"                                                           \
+    "    %z = add %pq, %bb : f64[2,12]\n"                                                          \
+    "    %zi = slice %z lo=[0,0] : f64[2,3]\n"                                                     \
+    "    %zf = slice %z lo=[0,3] : f64[2,3]\n"                                                     \
+    "    %zg = slice %z lo=[0,6] : f64[2,3]\n"                                                     \
+    "    %zo = slice %z lo=[0,9] : f64[2,3]\n"                                                     \
+    "    %i = sigmoid %zi : f64[2,3]\n"                                                            \
+    "    %f = sigmoid %zf : f64[2,3]\n"                                                            \
+    "    %g = tanh %zg : f64[2,3]\n"                                                               \
+    "    %o = sigmoid %zo : f64[2,3]\n"                                                            \
+    "    %fc = mul %f, %c : f64[2,3]\n"                                                            \
+    "    %ig = mul %i, %g : f64[2,3]\n"                                                            \
+    "    %cn = add %fc, %ig : f64[2,3]\n"                                                          \
+    "    %tc = tanh %cn : f64[2,3]\n"                                                              \
+    "    %hn = mul %o, %tc : f64[2,3]\n"                                                           \
+    "    return %hn, %cn, %hn\n"                                                                   \
+    "  }\n"
+
+static const Node *only_scan(const Graph *g, bool bwd_of_first)
+{
+    const Node *found = NULL;
+    for (Ref r = 1; r < g->nnode; r++)
+        if (g->node[r].op == OP_scan && (found == NULL || bwd_of_first))
+            found = &g->node[r];
+    return found;
+}
+
+static int count_ops(const Graph *g, Op op)
+{
+    int n = 0;
+    for (Ref r = 1; r < g->nnode; r++)
+        n += g->node[r].op == op;
+    return n;
+}
+
+static void test_lstm(void **state)
+{
+    (void)state;
+    Ctx ctx, *cx = &ctx;
+    ctx_init(cx);
+    Arena *arena = arena_new();
+    Graph *g = check_text(cx, arena,
+                          LSTM "  %last = get %s index=0 : f64[2,3]\n"
+                               "  %clast = get %s index=1 : f64[2,3]\n"
+                               "  %ys = get %s index=2 : f64[4,2,3]\n"
+                               "  return %last, %clast, %ys\n}\n",
+                          1);
+    assert_int_equal(count_ops(g, OP_scan), 2); /* forward, with more results, and backward */
+    const Node *forward = only_scan(g, false), *backward = only_scan(g, true);
+    /* saved: i f g o tanh(c), h and c of the step before; ys was there */
+    assert_int_equal(forward->attr.scan.body->nout, 3 + 7);
+    /* inside: one product, dh; the weights' left the loop, and dx too */
+    assert_int_equal(count_ops(backward->attr.scan.body, OP_matmul), 1);
+    assert_int_equal(count_ops(backward->attr.scan.body, OP_concat), 1);
+    assert_int_equal(count_ops(backward->attr.scan.body, OP_pad), 0);
+    assert_int_equal(backward->attr.scan.ncarry, 2);
+    assert_int_equal(backward->attr.scan.body->nout, 3); /* dh, dc, dz */
+    assert_int_equal(count_ops(g, OP_matmul), 3);        /* dWx dWh dx */
+    assert_int_equal(count_ops(g, OP_transpose), 0);
+    arena_free(arena);
+}
+
+static void test_lstm_last(void **state)
+{
+    (void)state;
+    Ctx ctx, *cx = &ctx;
+    ctx_init(cx);
+    Arena *arena = arena_new();
+    check_text(cx, arena, LSTM "  %last = get %s index=0 : f64[2,3]\n  return %last\n}\n", 2);
+    check_text(cx, arena, LSTM "  %ys = get %s index=2 : f64[4,2,3]\n  return %ys\n}\n", 3);
+    arena_free(arena);
+}
+
+/* torch's GRU: n = tanh(x part + r * (h part + b_hn)). */
+static const char gru[] =
+    "graph (%h0: f64[2,3], %x: f64[3,2,4], %wx: f64[9,4], %wh: f64[9,3], %bx: f64[9], %bh: f64[9]) "
+    "{\n"
+    "  %s = scan %h0, %x, %wx, %wh, %bx, %bh carry=1 step=1 trip=3 reverse=1 (%h: f64[2,3], "
+    "%xt: f64[2,4], %vx: f64[9,4], %vh: f64[9,3], %cx: f64[9], %ch: f64[9]) {\n"
+    "    %p = matmul %xt, %vx over=[[1],[1]] : f64[2,9]\n"
+    "    %q = matmul %h, %vh over=[[1],[1]] : f64[2,9]\n"
+    "    %bxb = broadcast %cx axes=[0] : f64[2,9]\n"
+    "    %bhb = broadcast %ch axes=[0] : f64[2,9]\n"
+    "    %zx = add %p, %bxb : f64[2,9]\n"
+    "    %zh = add %q, %bhb : f64[2,9]\n"
+    "    %rx = slice %zx lo=[0,0] : f64[2,3]\n"
+    "    %ux = slice %zx lo=[0,3] : f64[2,3]\n"
+    "    %nx = slice %zx lo=[0,6] : f64[2,3]\n"
+    "    %rh = slice %zh lo=[0,0] : f64[2,3]\n"
+    "    %uh = slice %zh lo=[0,3] : f64[2,3]\n"
+    "    %nh = slice %zh lo=[0,6] : f64[2,3]\n"
+    "    %ra = add %rx, %rh : f64[2,3]\n"
+    "    %r = sigmoid %ra : f64[2,3]\n"
+    "    %ua = add %ux, %uh : f64[2,3]\n"
+    "    %u = sigmoid %ua : f64[2,3]\n"
+    "    %rn = mul %r, %nh : f64[2,3]\n"
+    "    %na = add %nx, %rn : f64[2,3]\n"
+    "    %n = tanh %na : f64[2,3]\n"
+    "    %d = sub %h, %n : f64[2,3]\n"
+    "    %ud = mul %u, %d : f64[2,3]\n"
+    "    %hn = add %n, %ud : f64[2,3]\n"
+    "    return %hn, %hn\n"
+    "  }\n"
+    "  %last = get %s index=0 : f64[2,3]\n"
+    "  %ys = get %s index=1 : f64[3,2,3]\n"
+    "  return %last, %ys\n}\n";
+
+static void test_gru_reverse(void **state)
+{
+    (void)state;
+    Ctx ctx, *cx = &ctx;
+    ctx_init(cx);
+    Arena *arena = arena_new();
+    Graph *g = check_text(cx, arena, gru, 4);
+    const Node *forward = only_scan(g, false), *backward = only_scan(g, true);
+    assert_int_equal(forward->attr.scan.body->nout, 2 + 5); /* r u n, h's part of n, h */
+    assert_false(backward->attr.scan.reverse);
+    assert_int_equal(count_ops(backward->attr.scan.body, OP_matmul), 1);
+    arena_free(arena);
+}
+
+/* A minimal gated unit: one gate, and a candidate that reads f * h in its product. */
+static const char mgu[] =
+    "graph (%h0: f64[2,3], %x: f64[3,2,4], %wf: f64[4,3], %uf: f64[3,3], %wn: f64[4,3], "
+    "%un: f64[3,3], %b: f64[3], %scale: f64[2,3]) {\n"
+    "  %s = scan %h0, %x, %wf, %uf, %wn, %un, %b, %scale carry=1 step=1 trip=3 (%h: f64[2,3], "
+    "%xt: f64[2,4], %vwf: f64[4,3], %vuf: f64[3,3], %vwn: f64[4,3], %vun: f64[3,3], %vb: f64[3], "
+    "%vs: f64[2,3]) {\n"
+    "    %a = matmul %xt, %vwf over=[[1],[0]] : f64[2,3]\n"
+    "    %b = matmul %h, %vuf over=[[1],[0]] : f64[2,3]\n"
+    "    %ab = add %a, %b : f64[2,3]\n"
+    "    %bb = broadcast %vb axes=[0] : f64[2,3]\n"
+    "    %abb = sub %ab, %bb : f64[2,3]\n"
+    "    %f = sigmoid %abb : f64[2,3]\n"
+    "    %fh = mul %f, %h : f64[2,3]\n"
+    "    %c = matmul %xt, %vwn over=[[1],[0]] : f64[2,3]\n"
+    "    %d = matmul %fh, %vun over=[[1],[0]] : f64[2,3]\n"
+    "    %cd = add %c, %d : f64[2,3]\n"
+    "    %es = exp %vs : f64[2,3]\n"
+    "    %sc = mul %cd, %es : f64[2,3]\n"
+    "    %n = tanh %sc : f64[2,3]\n"
+    "    %dn = sub %n, %h : f64[2,3]\n"
+    "    %fd = mul %f, %dn : f64[2,3]\n"
+    "    %hn = add %h, %fd : f64[2,3]\n"
+    "    return %hn, %n\n"
+    "  }\n"
+    "  %last = get %s index=0 : f64[2,3]\n"
+    "  %ns = get %s index=1 : f64[3,2,3]\n"
+    "  return %last, %ns\n}\n";
+
+/* Invariants elementwise, as an output, as a carry; carries that stay, integers, an unused one. */
+static const char odd_uses[] =
+    "graph (%h0: f64[3], %k0: f64[3], %n0: i32[], %x: f64[4,3], %m: bool[4,3], %w: f64[3], "
+    "%v: f64[3], %unused: f64[2]) {\n"
+    "  %s = scan %h0, %k0, %n0, %x, %m, %w, %v, %unused carry=3 step=2 trip=4 (%h: f64[3], "
+    "%k: f64[3], %n: i32[], %xt: f64[3], %mt: bool[3], %w: f64[3], %v: f64[3], %u: f64[2]) {\n"
+    "    %one = const 0x1p+0 : i32[]\n"
+    "    %nn = add %n, %one : i32[]\n"
+    "    %nf = cast %nn : f64[]\n"
+    "    %nb = broadcast %nf axes=[0] : f64[3]\n"
+    "    %a = mul %h, %w : f64[3]\n"
+    "    %b = mul %a, %xt : f64[3]\n"
+    "    %c = select %mt, %b, %v : f64[3]\n"
+    "    %d = max %c, %k : f64[3]\n"
+    "    %e = mul %d, %nb : f64[3]\n"
+    "    %ww = mul %w, %w : f64[3]\n"
+    "    return %e, %k, %nn, %w, %ww, %k, %xt\n"
+    "  }\n"
+    "  %y0 = get %s index=0 : f64[3]\n"
+    "  %y1 = get %s index=1 : f64[3]\n"
+    "  %y3 = get %s index=3 : f64[4,3]\n"
+    "  %y4 = get %s index=4 : f64[4,3]\n"
+    "  %y5 = get %s index=5 : f64[4,3]\n"
+    "  %y6 = get %s index=6 : f64[4,3]\n"
+    "  return %y0, %y1, %y3, %y4, %y5, %y6\n}\n";
+
+/* A scan in a scan, both with weights in products. */
+static const char nested[] =
+    "graph (%h0: f64[2,3], %x: f64[3,2,2,4], %w: f64[4,3], %u: f64[3,3]) {\n"
+    "  %s = scan %h0, %x, %w, %u carry=1 step=1 trip=3 (%h: f64[2,3], %xt: f64[2,2,4], "
+    "%w: f64[4,3], %u: f64[3,3]) {\n"
+    "    %z = const 0x0p+0 : f64[2,3]\n"
+    "    %t = scan %z, %xt, %w, %h carry=1 step=1 trip=2 (%g: f64[2,3], %xi: f64[2,4], "
+    "%w: f64[4,3], %hh: f64[2,3]) {\n"
+    "      %p = matmul %xi, %w over=[[1],[0]] : f64[2,3]\n"
+    "      %q = add %p, %hh : f64[2,3]\n"
+    "      %r = tanh %q : f64[2,3]\n"
+    "      %gn = add %g, %r : f64[2,3]\n"
+    "      return %gn, %r\n"
+    "    }\n"
+    "    %sum = get %t index=0 : f64[2,3]\n"
+    "    %rs = get %t index=1 : f64[2,2,3]\n"
+    "    %hu = matmul %sum, %u over=[[1],[0]] : f64[2,3]\n"
+    "    %hn = sigmoid %hu : f64[2,3]\n"
+    "    %e = sum %rs axes=[0] : f64[2,3]\n"
+    "    return %hn, %e\n"
+    "  }\n"
+    "  %last = get %s index=0 : f64[2,3]\n"
+    "  %es = get %s index=1 : f64[3,2,3]\n"
+    "  return %last, %es\n}\n";
+
+/* Products with fixed factors on the left, batches, a product of what is turned. */
+static const char products[] =
+    "graph (%h0: f64[2,3], %x: f64[3,2,4], %w: f64[3,4], %m: f64[2,3,3], %a: f64[2,2]) {\n"
+    "  %s = scan %h0, %x, %w, %m, %a carry=1 step=1 trip=3 (%h: f64[2,3], %xt: f64[2,4], "
+    "%w: f64[3,4], %m: f64[2,3,3], %a: f64[2,2]) {\n"
+    "    %p = matmul %w, %xt over=[[1],[1]] : f64[3,2]\n"
+    "    %pt = transpose %p perm=[1,0] : f64[2,3]\n"
+    "    %q = matmul %h, %m over=[[1],[2]] batch=[[0],[0]] : f64[2,3]\n"
+    "    %ah = matmul %a, %h over=[[0],[0]] : f64[2,3]\n"
+    "    %aa = matmul %a, %ah over=[[1],[0]] : f64[2,3]\n"
+    "    %s0 = add %pt, %q : f64[2,3]\n"
+    "    %s1 = add %s0, %aa : f64[2,3]\n"
+    "    %hn = tanh %s1 : f64[2,3]\n"
+    "    return %hn\n"
+    "  }\n"
+    "  %last = get %s index=0 : f64[2,3]\n"
+    "  return %last\n}\n";
+
+static void test_scans(void **state)
+{
+    (void)state;
+    static const char *const text[] = { mgu, odd_uses, nested, products };
+    Ctx ctx, *cx = &ctx;
+    ctx_init(cx);
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
+        Arena *arena = arena_new();
+        check_text(cx, arena, text[i], 10 + i);
+        arena_free(arena);
+    }
+}
+
+/* The gradient of a gradient, by differences of the first. */
+static void test_second_order(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "graph (%h0: f64[2], %x: f64[3,2], %w: f64[2]) {\n"
+        "  %s = scan %h0, %x, %w carry=1 step=1 trip=3 (%h: f64[2], %xt: f64[2], %w: f64[2]) {\n"
+        "    %a = mul %h, %w : f64[2]\n"
+        "    %b = add %a, %xt : f64[2]\n"
+        "    %c = tanh %b : f64[2]\n"
+        "    return %c\n"
+        "  }\n"
+        "  %last = get %s index=0 : f64[2]\n"
+        "  %sq = mul %last, %last : f64[2]\n"
+        "  %loss = sum %sq axes=[0] : f64[]\n"
+        "  %g = grad %loss, %w, %x\n"
+        "  %dw = get %g index=0 : f64[2]\n"
+        "  %dx = get %g index=1 : f64[3,2]\n"
+        "  return %dw, %dx\n}\n";
+    Ctx ctx, *cx = &ctx;
+    ctx_init(cx);
+    Arena *arena = arena_new();
+    Graph *g, *first = graph_new(arena);
+    OK(graph_parse(cx, arena, "test", text, &g));
+    OK(autodiff_expand(cx, g, first));
+    Ref value[] = { first->out[0].value, first->out[1].value };
+    check_gradients(cx, first, value, 2, EITHER_SIGN, 30);
+    arena_free(arena);
+}
+
+/* d(sum of y * w) / dx at kinks and ties; NULL where x is not an input. */
+static void check_kink(const char *op_line, const double *x, int n, const double *want)
+{
+    Ctx ctx, *cx = &ctx;
+    ctx_init(cx);
+    Arena *arena = arena_new();
+    const char *text = arena_printf(arena,
+                                    "graph (%%x: f64[2,%d]) {\n"
+                                    "  %%zero = const 0x0p+0 : f64[2,%d]\n"
+                                    "%s"
+                                    "  %%g = grad %%loss, %%x\n"
+                                    "  %%dx = get %%g index=0 : f64[2,%d]\n"
+                                    "  return %%dx\n}\n",
+                                    n / 2, n / 2, op_line, n / 2);
+    Graph *g, *expanded = graph_new(arena);
+    OK(graph_parse(cx, arena, "test", text, &g));
+    OK(autodiff_expand(cx, g, expanded));
+    Tensor in = tensor_new(arena, g->node[g->input[0]].type), out;
+    memcpy(in.at, x, (size_t)n * sizeof *x);
+    OK(eval_graph(cx, expanded, EVAL_F64, arena, &in, &out));
+    for (int i = 0; i < n; i++)
+        assert_true(out.at[i] == want[i]);
+    arena_free(arena);
+}
+
+static void test_kinks(void **state)
+{
+    (void)state;
+    const double x[] = { 3, 1, 3, 0, -2, 0 };
+    check_kink("  %m = amax %x axes=[0,1] : f64[]\n  %loss = mul %m, %m : f64[]\n", x, 6,
+               (double[]){ 6, 0, 0, 0, 0, 0 });
+    check_kink("  %m = amax %x axes=[1] : f64[2]\n  %loss = sum %m axes=[0] : f64[]\n", x, 6,
+               (double[]){ 1, 0, 0, 1, 0, 0 });
+    check_kink("  %m = amax %x axes=[0] : f64[3]\n  %loss = sum %m axes=[0] : f64[]\n", x, 6,
+               (double[]){ 1, 1, 1, 0, 0, 0 });
+    check_kink("  %m = max %x, %zero : f64[2,3]\n  %loss = sum %m axes=[0,1] : f64[]\n", x, 6,
+               (double[]){ 1, 1, 1, 0, 0, 0 });
+    check_kink("  %m = min %zero, %x : f64[2,3]\n  %loss = sum %m axes=[0,1] : f64[]\n", x, 6,
+               (double[]){ 0, 0, 0, 1, 1, 1 });
+    check_kink("  %m = abs %x : f64[2,3]\n  %loss = sum %m axes=[0,1] : f64[]\n", x, 6,
+               (double[]){ 1, 1, 1, 0, -1, 0 });
+}
+
+static void test_no_gradient(void **state)
+{
+    (void)state;
+    static const char text[] = "graph (%x: f64[3]) {\n"
+                               "  %m = amin %x axes=[0] : f64[]\n"
+                               "  %g = grad %m, %x\n"
+                               "  %dx = get %g index=0 : f64[3]\n"
+                               "  return %dx\n}\n";
+    Ctx ctx, *cx = &ctx;
+    ctx_init(cx);
+    Arena *arena = arena_new();
+    Graph *g;
+    OK(graph_parse(cx, arena, "test", text, &g));
+    assert_int_equal(autodiff_expand(cx, g, graph_new(arena)), ST_VALUE);
+    assert_non_null(strstr(cx->msg, "amin has no gradient"));
+    arena_free(arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_op),    cmocka_unit_test(test_kinks),
+        cmocka_unit_test(test_no_gradient), cmocka_unit_test(test_lstm),
+        cmocka_unit_test(test_lstm_last),   cmocka_unit_test(test_gru_reverse),
+        cmocka_unit_test(test_scans),       cmocka_unit_test(test_second_order),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
