@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "ir/base/os.h"
 #include "ir/base/rng.h"
 #include "ir/build.h"
 #include "ir/text.h"
@@ -347,6 +348,40 @@ static void count_ops(const Graph *g, int depth, int count[OP_COUNT], int *deepe
         if (n->op == OP_fusion)
             count_ops(n->attr.fusion.body, depth + 1, count, deepest);
     }
+}
+
+/* The graphs in docs/il.md are right, and between them have every op. */
+static void documentation(void **state)
+{
+    int count[OP_COUNT] = { 0 }, deepest = 0, graphs = 0;
+    Ctx cx;
+    char *text = NULL;
+    size_t n = 0;
+    (void)state;
+
+    ctx_init(&cx);
+    if (os_read_file(&cx, "docs/il.md", &text, &n) != ST_OK)
+        fail_msg("%s", cx.msg);
+    for (char *at = strstr(text, "```\ngraph"); at; at = strstr(at, "```\ngraph")) {
+        Arena *a = arena_new();
+        Graph *g;
+        at += 4;
+        char *end = strstr(at, "```");
+        assert_non_null(end);
+        *end = '\0';
+        if (parse(&cx, a, at, &g) != ST_OK)
+            fail_msg("graph %d: %d:%d: %s", graphs, cx.line, cx.col, cx.msg);
+        check_round_trip(&cx, a, g, 0);
+        count_ops(g, 0, count, &deepest);
+        arena_free(a);
+        at = end + 1;
+        graphs++;
+    }
+    assert_int_equal(graphs, 2);
+    for (Op op = OP_none + 1; op < OP_COUNT; op++)
+        if (count[op] == 0)
+            fail_msg("docs/il.md has no %s", op_info[op].name);
+    free(text);
 }
 
 static const RandomOptions everything = {
@@ -702,6 +737,7 @@ int main(void)
         cmocka_unit_test(print_is_exact),
         cmocka_unit_test(one_seed_one_graph),
         cmocka_unit_test(round_trip),
+        cmocka_unit_test(documentation),
         cmocka_unit_test(mutated_text),
         cmocka_unit_test(verify_finds),
         cmocka_unit_test(builder_broadcasts_and_sticks),
