@@ -623,7 +623,8 @@ static Ref matmul_column(Canon *c, const Node *n)
     const Side a = side_of(c, n, 0), b = side_of(c, n, 1);
     if (extent_over(&b.shape, b.free, b.nfree) == 1)
         return multiply_and_sum(c, n, &b, &a);
-    if (extent_over(&a.shape, a.free, a.nfree) == 1 && sums_inner_axes(n, &b))
+    if (extent_over(&a.shape, a.free, a.nfree) == 1 &&
+        (sums_inner_axes(n, &b) || n->attr.contract.nbatch))
         return multiply_and_sum(c, n, &a, &b);
     return REF_NONE;
 }

@@ -11,8 +11,9 @@
  * neither members nor boundaries: a group's reads are the values behind them.  A free node that is
  * wanted as a value (an output, the pad in front of a scan) stays outside and isolate takes it.
  *
- * Also copied is a cheap elementwise value all of whose sources the group reads anyway: computing
- * it again costs less than storing and loading it.
+ * Also copied is a cheap elementwise value whose sources cost the group no more to read than the
+ * value itself: computing it again costs less than storing it.  When all its readers do so, dce
+ * drops it.
  *
  * Order.  A fusion stands where its last member stood, or earlier when a result is wanted earlier;
  * everything else keeps its place. */
@@ -422,28 +423,65 @@ static bool has_contraction(const Groups *gs, GroupId id)
     return found;
 }
 
-/* Cheap values that the group can compute from what it reads anyway; not for a contraction, which
- * reads each value many times, nor for a single op. */
+/* Read once for each element of a result, by elementwise members and not through views. */
+static bool is_read_once(const Groups *gs, GroupId id, Ref r)
+{
+    uint32_t n;
+    const Ref *user = group_users(gs, r, &n);
+    for (uint32_t i = 0; i < n; i++) {
+        const bool elementwise = op_info[gs->in->node[user[i]].op].cls == CLASS_ELEMENTWISE;
+        if (group_is_free(gs, 0, user[i]) || (gs->of[user[i]] == id && !elementwise))
+            return false;
+    }
+    return true;
+}
+
+/* True when reading what r is made of costs the group no more than reading r: at most one of its
+ * sources is large and not read already. */
+static bool is_worth_again(const Groups *gs, GroupId id, Ref r, const Ref *reads, uint32_t nreads)
+{
+    const Node *n = &gs->in->node[r];
+    if (op_info[n->op].cls != CLASS_ELEMENTWISE || !(op_info[n->op].flags & OPF_CHEAP))
+        return false;
+    const int64_t count = shape_count(&n->type.shape);
+    int more = 0;
+    Ref large = REF_NONE;
+    for (uint32_t k = 0; k < n->nargs; k++) {
+        const Ref source = group_source(gs, n->arg[k]);
+        const Type *type = &gs->in->node[source].type;
+        const GroupId home = gs->of[source];
+        if (home && home == gs->of[r] && !group_leaves(gs, home, source))
+            return false; /* r's own group keeps it to itself */
+        bool here = gs->of[source] == id || gs->in->node[source].nargs == 0;
+        here = here && gs->in->node[source].op != OP_input;
+        for (uint32_t i = 0; i < nreads; i++)
+            here |= reads[i] == source;
+        if (!here && source != large && shape_count(&type->shape) > count / 8) {
+            more += shape_count(&type->shape) > count ? 2 : 1;
+            large = source;
+        }
+    }
+    return more <= 1;
+}
+
+/* Cheap values that the group had better compute than read; a contraction, which reads its
+ * operands many times, only those of its epilogue. */
 static void find_again(Groups *gs, GroupId id)
 {
+    enum { MOST = 16 };
     Group *s = &gs->group[id];
-    const uint32_t n = find_reads(gs, id, members_sorted(gs, id));
-    Ref *reads = arena_copy(gs->pcx->scratch, gs->reads, n * sizeof *reads);
-    s->again = arena_array(gs->pcx->scratch, Ref, n);
-    for (uint32_t i = 0; i < n; i++) {
-        const Node *node = &gs->in->node[reads[i]];
-        if (op_info[node->op].cls != CLASS_ELEMENTWISE || !(op_info[node->op].flags & OPF_CHEAP))
-            continue;
-        bool known = true;
-        for (uint32_t k = 0; k < node->nargs; k++) {
-            const Ref source = group_source(gs, node->arg[k]);
-            bool found = gs->in->node[source].nargs == 0 && group_is_free(gs, 0, source);
-            for (uint32_t j = 0; j < n && !found; j++)
-                found = j != i && reads[j] == source && !group_is_free(gs, id, source);
-            known &= found;
-        }
-        if (known)
-            s->again[s->nagain++] = reads[i];
+    const bool contracts = has_contraction(gs, id);
+    s->again = arena_array(gs->pcx->scratch, Ref, MOST);
+    for (bool more = true; more && s->nagain < MOST;) {
+        more = false;
+        uint32_t n;
+        const Ref *reads = group_reads(gs, id, &n);
+        for (uint32_t i = 0; i < n && !more; i++)
+            if (is_worth_again(gs, id, reads[i], reads, n) &&
+                (!contracts || is_read_once(gs, id, reads[i]))) {
+                s->again[s->nagain++] = reads[i];
+                more = true;
+            }
     }
 }
 
@@ -524,7 +562,7 @@ Status group_extract(Groups *gs, Graph *out)
         if (gs->group[id].n)
             TRY(settle(gs, id));
     for (GroupId id = 1; id < gs->ngroup; id++)
-        if (gs->group[id].n > 1 && !has_contraction(gs, id))
+        if (gs->limits.nodes > 1 && gs->group[id].n && !gs->group[id].has_scan)
             find_again(gs, id);
 
     gs->rw = rewrite_start(gs->pcx, in, out, NULL);

@@ -10,11 +10,13 @@
  *     clean        canonicalise fold cse dce
  *     expand       differentiate
  *     clean        canonicalise fold cse dce
+ *     group        fuse-scan fuse-contract fuse-reduce fuse-loop      (from mode default on)
  *     close        isolate dce
  *
  * Gradients are taken of a clean graph, so that what the forward part does not need is not
  * differentiated; and cleaned again, because a gradient rule is written for the general case.
- */
+ * Groups form from the scarcest shape of kernel to the most common: a scan takes what feeds it, a
+ * contraction its epilogue, a reduction its sweep, loops the rest. */
 #include "passes/pass.h"
 
 #include <string.h>
@@ -26,6 +28,7 @@
 static const char pipeline[] = "canonicalise,fold,cse,dce,"
                                "differentiate,"
                                "canonicalise,fold,cse,dce,"
+                               "fuse-scan,fuse-contract,fuse-reduce,fuse-loop,"
                                "isolate,dce";
 
 #define VERIFIED PROP_VERIFIED

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fuse-contract: each matmul with what follows it.
+ *
+ * The operands' views (transpose, window, pad ..) fold into the group's index maps; elementwise
+ * users of the result's own shape become its epilogue, computed while the result is in registers:
+ * bias, activation, dropout with its mask, residual, and backward the activation's derivative.
+ * A value of the epilogue that others want is one more result, so that nothing is computed twice.
+ *
+ * What an epilogue reads beside the result is drawn in when it is elementwise, of the same shape
+ * and for this epilogue alone; a random mask also when backward reads it again, since it is
+ * cheaper to store than to draw.  Elementwise producers of the operands are not: a matmul reads
+ * each element many times, so they end the group before.
+ *
+ * Three things are left to later passes though they would fit: what only feeds a reduction, which
+ * fuse-reduce computes on the way; parameter updates, told by what they read or by leaving the
+ * backward regions, which want to be one loop over all of a parameter's slots; and results behind
+ * a reshape, whose loops are other ones.
+ *
+ * requires: verified, expanded      keeps: definition order, names, regions
+ * cost: O(nodes * group size)
+ */
+#include "passes/group.h"
+
+typedef struct Epilogue {
+    Groups *gs;
+    const Graph *g;
+    GroupId id;
+    Shape shape;
+    bool bwd; /* the matmul stands in a backward region */
+} Epilogue;
+
+static bool is_elementwise(const Epilogue *e, Ref r)
+{
+    const Node *n = &e->g->node[r];
+    return group_is_open(e->gs, r) && op_info[n->op].cls == CLASS_ELEMENTWISE &&
+           shape_eq(&n->type.shape, &e->shape);
+}
+
+static bool reads_slot(const Epilogue *e, const Node *n) /* a whole param or state */
+{
+    for (uint32_t i = 0; i < n->nargs; i++) {
+        const Node *x = &e->g->node[n->arg[i]];
+        if (x->op == OP_input && e->shape.rank > 0 &&
+            (x->attr.input.kind == INPUT_param || x->attr.input.kind == INPUT_state))
+            return true;
+    }
+    return false;
+}
+
+static bool feeds_only_reductions(const Epilogue *e, Ref r)
+{
+    uint32_t n;
+    const Ref *user = group_users(e->gs, r, &n);
+    for (uint32_t i = 0; i < n; i++)
+        if (op_info[e->g->node[user[i]].op].cls != CLASS_REDUCE)
+            return false;
+    return n > 0;
+}
+
+static bool is_epilogue(const Epilogue *e, Ref r)
+{
+    const Node *n = &e->g->node[r];
+    if (!is_elementwise(e, r) || reads_slot(e, n) || feeds_only_reductions(e, r))
+        return false;
+    return !(e->bwd && n->region && !e->g->region[n->region].bwd);
+}
+
+/* A value drawn at random, or compared or computed from one alone. */
+static bool is_mask(const Epilogue *e, Ref r, int depth)
+{
+    const Node *n = &e->g->node[r];
+    if (n->op == OP_rand)
+        return true;
+    if (op_info[n->op].cls != CLASS_ELEMENTWISE || depth > 4)
+        return false;
+    bool drawn = false;
+    for (uint32_t i = 0; i < n->nargs; i++) {
+        if (e->g->node[group_source(e->gs, n->arg[i])].op == OP_const)
+            continue;
+        if (!is_mask(e, n->arg[i], depth + 1))
+            return false;
+        drawn = true;
+    }
+    return drawn;
+}
+
+/* Draws in what member r reads beside the result. */
+static void take_producers(Epilogue *e, Ref r)
+{
+    const Node *n = &e->g->node[r];
+    for (uint32_t i = 0; i < n->nargs && n->op != OP_matmul; i++) {
+        const Ref p = n->arg[i];
+        const bool drawn = e->g->node[p].op == OP_rand && group_is_open(e->gs, p) &&
+                           shape_eq(&e->g->node[p].type.shape, &e->shape);
+        if (!drawn && !is_elementwise(e, p))
+            continue;
+        if ((is_mask(e, p, 0) || !group_leaves(e->gs, e->id, p)) && group_grow(e->gs, e->id, p))
+            take_producers(e, p);
+    }
+}
+
+static void take_epilogue(Epilogue *e, Ref r)
+{
+    uint32_t n;
+    const Ref *user = group_users(e->gs, r, &n);
+    for (uint32_t i = 0; i < n; i++)
+        if (is_epilogue(e, user[i]) && group_grow(e->gs, e->id, user[i])) {
+            take_producers(e, user[i]);
+            take_epilogue(e, user[i]);
+        }
+}
+
+Status pass_fuse_contract(PassCx *pcx, const Graph *in, Graph *out)
+{
+    Groups *gs = group_start(pcx, in, (GroupLimits){ .nodes = 24, .buffers = 12 });
+    for (Ref r = 1; r < in->nnode; r++) {
+        const Node *n = &in->node[r];
+        if (n->op != OP_matmul)
+            continue;
+        Epilogue e = { .gs = gs,
+                       .g = in,
+                       .id = group_new(gs, r),
+                       .shape = n->type.shape,
+                       .bwd = n->region && in->region[n->region].bwd };
+        take_epilogue(&e, r);
+    }
+    return group_extract(gs, out);
+}
