@@ -25,68 +25,6 @@ typedef struct Scanner {
     int depth;
 } Scanner;
 
-/* Line and column (both from 1) of a byte offset, and the bounds of its line. */
-static void text_place(const JsonText *t, size_t at, int *line, int *col, size_t *lo, size_t *hi)
-{
-    *line = 1;
-    *lo = 0;
-    for (size_t i = 0; i < at; i++) {
-        if (t->s[i] == '\n') {
-            *line += 1;
-            *lo = i + 1;
-        }
-    }
-    *col = 1;
-    for (size_t i = *lo; i < at; i++)
-        *col += ((unsigned char)t->s[i] & 0xC0) != 0x80;
-    *hi = at;
-    while (*hi < t->n && t->s[*hi] != '\n' && t->s[*hi] != '\r')
-        *hi += 1;
-}
-
-/* The source line and a caret under `at`; a long line is cut around it.  Bytes that a terminal
- * should not see become '?'. */
-static void print_caret(const JsonText *t, size_t at, size_t lo, size_t hi, Strbuf *out)
-{
-    enum { WHOLE = 100, BEFORE = 60, AFTER = 40 };
-    const bool cut = hi - lo > WHOLE;
-    if (cut && at - lo > BEFORE)
-        lo = at - BEFORE;
-    if (cut && hi - at > AFTER)
-        hi = at + AFTER;
-    while (lo < at && ((unsigned char)t->s[lo] & 0xC0) == 0x80)
-        lo++;
-    while (hi > at && hi < t->n && ((unsigned char)t->s[hi] & 0xC0) == 0x80)
-        hi--;
-    strbuf_add(out, "\n  ");
-    for (size_t i = lo; i < hi; i++) {
-        const unsigned char c = (unsigned char)t->s[i];
-        strbuf_putc(out, (c < 0x20 && c != '\t') || c == 0x7F ? '?' : (char)c);
-    }
-    strbuf_add(out, "\n  ");
-    for (size_t i = lo; i < at; i++) {
-        if (((unsigned char)t->s[i] & 0xC0) != 0x80)
-            strbuf_putc(out, t->s[i] == '\t' ? '\t' : ' ');
-    }
-    strbuf_putc(out, '^');
-}
-
-static Status fail_text(Ctx *cx, Status code, const JsonText *t, size_t at, const char *what,
-                        const char *hint)
-{
-    int line, col;
-    size_t lo, hi;
-    text_place(t, at, &line, &col, &lo, &hi);
-    Strbuf s = { 0 };
-    strbuf_add(&s, what);
-    print_caret(t, at, lo, hi, &s);
-    if (hint)
-        strbuf_printf(&s, "\n%s", hint);
-    status_fail_at(cx, code, t->file, line, col, "%s", strbuf_str(&s));
-    strbuf_free(&s);
-    return code;
-}
-
 static Status scan_fail(Scanner *sc, size_t at, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 static Status scan_fail(Scanner *sc, size_t at, const char *fmt, ...)
@@ -96,7 +34,7 @@ static Status scan_fail(Scanner *sc, size_t at, const char *fmt, ...)
     va_start(ap, fmt);
     strbuf_vprintf(&s, fmt, ap);
     va_end(ap);
-    const Status code = fail_text(sc->cx, ST_PARSE, sc->text, at, strbuf_str(&s), NULL);
+    const Status code = json_fail_text(sc->cx, ST_PARSE, sc->text, at, strbuf_str(&s), NULL);
     strbuf_free(&s);
     return code;
 }
@@ -270,7 +208,7 @@ static Status scan_number(Scanner *sc, Json *v)
     return ST_OK;
 }
 
-static Json *value_new(Arena *arena, const JsonText *text, Json *parent)
+Json *json_new(Arena *arena, const JsonText *text, Json *parent)
 {
     Json *v = arena_alloc(arena, sizeof *v);
     v->text = text;
@@ -301,7 +239,7 @@ static Status scan_items(Scanner *sc, Json *v, char close)
         return ST_OK;
     }
     for (;;) {
-        Json *item = value_new(sc->arena, sc->text, v);
+        Json *item = json_new(sc->arena, sc->text, v);
         item->index = v->count++;
         *tail = item;
         tail = &item->next;
@@ -399,7 +337,7 @@ Status json_parse(Ctx *cx, Arena *arena, const char *file, const char *text, siz
     Scanner sc = { .cx = cx, .arena = arena, .text = t };
     if (n >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0)
         return scan_fail(&sc, 0, "a byte order mark; JSON starts without one");
-    Json *root = value_new(arena, t, NULL);
+    Json *root = json_new(arena, t, NULL);
     skip_space(&sc);
     TRY(scan_value(&sc, root));
     skip_space(&sc);
@@ -426,7 +364,7 @@ Json *json_member(const Json *object, const char *key)
 }
 
 /* Puts v in the place of `old` (a child of parent), or at the end. */
-static void put(Json *parent, Json *old, Json *v)
+void json_put(Json *parent, Json *old, Json *v)
 {
     if (!old) {
         append(parent, v);
@@ -449,253 +387,9 @@ Json *json_set(Arena *arena, Json *object, const char *key, const char *text)
     const Status st = json_parse(&cx, arena, "default", text, strlen(text), &v);
     gtc_assert(st == ST_OK, "the default of %s is no JSON: %s", key, text);
     v->key = arena_strdup(arena, key);
-    put(object, json_member(object, key), v);
+    json_put(object, json_member(object, key), v);
     return v;
 }
-
-/* ---- overrides ---- */
-
-/* Takes the next step of an override's path: NAME, .NAME or [N].  Returns its length. */
-static size_t path_step(const char *s, const char **name, size_t *n)
-{
-    const char *p = s;
-    if (*p == '[') {
-        const size_t len = strcspn(p, "]=");
-        *name = p + 1;
-        *n = len - 1;
-        return p[len] == ']' ? len + 1 : 0;
-    }
-    if (*p == '.')
-        p++;
-    *name = p;
-    *n = strcspn(p, ".[=");
-    return *n ? (size_t)(p - s) + *n : 0;
-}
-
-/* The element of an array by number or by its "name". */
-static Json *array_find(const Json *array, const char *step)
-{
-    char *end;
-    const long k = strtol(step, &end, 10);
-    for (Json *e = array->first; e; e = e->next) {
-        const Json *name = json_member(e, "name");
-        if ((*end == 0 && e->index == k) ||
-            (name && name->kind == JSON_STRING && strcmp(name->string, step) == 0))
-            return e;
-    }
-    return NULL;
-}
-
-static Status override_value(Ctx *cx, Arena *arena, const JsonText *t, size_t at, Json **out)
-{
-    Ctx quiet;
-    ctx_init(&quiet);
-    const Status st = json_parse(&quiet, arena, t->file, t->s + at, t->n - at, out);
-    if (st != ST_OK) {
-        for (size_t i = at; i < t->n; i++) {
-            if (utf8_length(t, i) == 0)
-                return fail_text(cx, ST_PARSE, t, i, "not UTF-8", NULL);
-            i += (size_t)utf8_length(t, i) - 1;
-        }
-        *out = value_new(arena, t, NULL);
-        (*out)->kind = JSON_STRING;
-        (*out)->string = arena_strdup(arena, t->s + at);
-    }
-    /* Its place is in the whole setting, not in the part after "=". */
-    (*out)->text = t;
-    (*out)->at = at;
-    (*out)->end = t->n;
-    return ST_OK;
-}
-
-/* Children of a value that an override brought stand in the text after "=": shift them. */
-static void shift(Json *v, const JsonText *t, size_t by)
-{
-    for (Json *k = v->first; k; k = k->next) {
-        k->text = t;
-        k->at += by;
-        k->end += by;
-        k->key_at += by;
-        shift(k, t, by);
-    }
-}
-
-Status json_override(Ctx *cx, Arena *arena, Json *root, const char *setting)
-{
-    JsonText *t = arena_alloc(arena, sizeof *t);
-    *t = (JsonText){ .file = "--set", .s = arena_strdup(arena, setting), .n = strlen(setting) };
-    const char *eq = strchr(t->s, '=');
-    if (!eq || eq == t->s)
-        return fail_text(cx, ST_USAGE, t, eq ? 0 : t->n, "wants KEY=VALUE, such as train.epochs=3",
-                         NULL);
-    Json *value;
-    TRY(override_value(cx, arena, t, (size_t)(eq + 1 - t->s), &value));
-    shift(value, t, (size_t)(eq + 1 - t->s));
-
-    Json *at = root;
-    const char *p = t->s;
-    for (;;) {
-        const char *name;
-        size_t n;
-        const size_t len = path_step(p, &name, &n);
-        if (len == 0 || (p[len] != '.' && p[len] != '[' && p[len] != '='))
-            return fail_text(cx, ST_USAGE, t, (size_t)(p - t->s),
-                             "not a path: wants KEY, KEY.KEY or KEY[N]", NULL);
-        const char *step = arena_printf(arena, "%.*s", (int)n, name);
-        const bool last = p[len] == '=';
-        Json *next = NULL;
-        if (at->kind == JSON_OBJECT) {
-            next = json_member(at, step);
-        } else if (at->kind == JSON_ARRAY) {
-            next = array_find(at, step);
-            if (!next)
-                return fail_text(cx, ST_USAGE, t, (size_t)(name - t->s),
-                                 arena_printf(arena, "there is no element \"%s\" (%d elements)",
-                                              step, at->count),
-                                 NULL);
-        } else {
-            return fail_text(
-                cx, ST_USAGE, t, (size_t)(name - t->s),
-                arena_printf(arena, "\"%s\" is inside of what is neither object nor list", step),
-                NULL);
-        }
-        Json *put_here = last ? value : NULL;
-        if (!last && !next) {
-            put_here = value_new(arena, t, at);
-            put_here->kind = JSON_OBJECT;
-            put_here->at = put_here->end = (size_t)(name - t->s);
-        }
-        if (put_here) {
-            put_here->key = at->kind == JSON_OBJECT ? step : NULL;
-            put_here->key_at = (size_t)(name - t->s);
-            put(at, next, put_here);
-            next = put_here;
-        }
-        if (last)
-            return ST_OK;
-        at = next;
-        p += len;
-    }
-}
-
-/* ---- messages ---- */
-
-/* "layers[2].kernel" and "/layers/2/kernel" */
-static void print_path(const Json *v, Strbuf *dotted, Strbuf *pointer)
-{
-    if (!v->parent)
-        return;
-    print_path(v->parent, dotted, pointer);
-    if (v->parent->kind == JSON_ARRAY) {
-        strbuf_printf(dotted, "[%d]", v->index);
-        strbuf_printf(pointer, "/%d", v->index);
-        return;
-    }
-    strbuf_printf(dotted, "%s%s", dotted->n ? "." : "", v->key);
-    strbuf_putc(pointer, '/');
-    for (const char *p = v->key; *p; p++) {
-        if (*p == '~' || *p == '/')
-            strbuf_printf(pointer, "~%c", *p == '~' ? '0' : '1');
-        else
-            strbuf_putc(pointer, *p);
-    }
-}
-
-static Status fail_value(Ctx *cx, Status code, const Json *v, size_t at, const char *hint,
-                         const char *fmt, va_list ap) __attribute__((format(printf, 6, 0)));
-static Status fail_value(Ctx *cx, Status code, const Json *v, size_t at, const char *hint,
-                         const char *fmt, va_list ap)
-{
-    Strbuf dotted = { 0 }, pointer = { 0 }, s = { 0 };
-    print_path(v, &dotted, &pointer);
-    if (dotted.n)
-        strbuf_printf(&s, "%s: ", strbuf_str(&dotted));
-    strbuf_vprintf(&s, fmt, ap);
-    if (pointer.n)
-        strbuf_printf(&s, "  (%s)", strbuf_str(&pointer));
-    fail_text(cx, code, v->text, at, strbuf_str(&s), hint);
-    strbuf_free(&dotted);
-    strbuf_free(&pointer);
-    strbuf_free(&s);
-    return code;
-}
-
-Status json_fail(Ctx *cx, Status code, const Json *v, const char *hint, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    fail_value(cx, code, v, v->at, hint, fmt, ap);
-    va_end(ap);
-    return code;
-}
-
-Status json_fail_key(Ctx *cx, Status code, const Json *v, const char *hint, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    fail_value(cx, code, v, v->key_at, hint, fmt, ap);
-    va_end(ap);
-    return code;
-}
-
-const char *json_source(Arena *arena, const Json *v)
-{
-    enum { LONGEST = 40 };
-    size_t n = v->end - v->at;
-    if (v->kind == JSON_OBJECT)
-        return "an object";
-    if (v->kind == JSON_STRING && v->text->s[v->at] != '"')
-        return arena_printf(arena, "\"%.*s\"", LONGEST, v->string); /* a bare word of an override */
-    if (n <= LONGEST)
-        return arena_printf(arena, "%.*s", (int)n, v->text->s + v->at);
-    n = LONGEST;
-    while (n && ((unsigned char)v->text->s[v->at + n] & 0xC0) == 0x80)
-        n--;
-    return arena_printf(arena, "%.*s...", (int)n, v->text->s + v->at);
-}
-
-/* Levenshtein's distance with swaps of neighbours; words longer than the table are far. */
-static int edit_distance(const char *a, const char *b)
-{
-    enum { LONGEST = 32 };
-    const int na = (int)strlen(a), nb = (int)strlen(b);
-    int d[LONGEST + 1][LONGEST + 1];
-    if (na > LONGEST || nb > LONGEST)
-        return LONGEST;
-    for (int i = 0; i <= na; i++) {
-        for (int j = 0; j <= nb; j++) {
-            if (i == 0 || j == 0) {
-                d[i][j] = i + j;
-                continue;
-            }
-            int best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
-            best = d[i - 1][j] + 1 < best ? d[i - 1][j] + 1 : best;
-            best = d[i][j - 1] + 1 < best ? d[i][j - 1] + 1 : best;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-                d[i - 2][j - 2] + 1 < best)
-                best = d[i - 2][j - 2] + 1;
-            d[i][j] = best;
-        }
-    }
-    return d[na][nb];
-}
-
-const char *json_hint(Arena *arena, const char *word, const char *const *words, int n)
-{
-    const int far = (int)strlen(word) / 3 + 1;
-    int best = far + 1;
-    const char *near = NULL;
-    for (int i = 0; i < n; i++) {
-        const int d = edit_distance(word, words[i]);
-        if (d < best) {
-            best = d;
-            near = words[i];
-        }
-    }
-    return near ? arena_printf(arena, "did you mean \"%s\"?", near) : NULL;
-}
-
-/* ---- printing ---- */
 
 void json_print_string(const char *s, Strbuf *out)
 {

@@ -47,6 +47,9 @@ Json *json_member(const Json *object, const char *key); /* NULL if absent or no 
 /* Adds or replaces a member; the value is parsed from trusted text. */
 Json *json_set(Arena *arena, Json *object, const char *key, const char *text);
 
+Json *json_new(Arena *arena, const JsonText *text, Json *parent); /* null, not yet a child */
+void json_put(Json *parent, Json *old, Json *v); /* in the place of old, or at the end */
+
 /* Applies "train.epochs=3", "layers[1].units=8" or "layers.lstm.units=8" (by name).  What stands
  * after "=" is JSON, or else a bare word taken as a string. */
 Status json_override(Ctx *cx, Arena *arena, Json *root, const char *setting);
@@ -59,6 +62,10 @@ Status json_fail(Ctx *cx, Status code, const Json *v, const char *hint, const ch
 /* The same, pointing at v's key instead of its value. */
 Status json_fail_key(Ctx *cx, Status code, const Json *v, const char *hint, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
+
+/* At a byte of a text, without a path. */
+Status json_fail_text(Ctx *cx, Status code, const JsonText *t, size_t at, const char *what,
+                      const char *hint);
 
 const char *json_source(Arena *arena, const Json *v); /* v's own text, shortened, for "got ..." */
 /* `did you mean "kernel"?`, or NULL when no word of words[0..n) is near. */

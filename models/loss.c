@@ -104,7 +104,9 @@ Status loss_build(LayerCx *lx, Ref prediction, Ref target, LossOut *out)
         double outputs = 1;
         for (int i = 1; i < t.shape.rank && !class; i++)
             outputs *= (double)t.shape.dim[i];
-        const Ref sum = build_scale(b, sum_valid(lx, terms), 1 / outputs);
+        Ref sum = sum_valid(lx, terms);
+        if (outputs != 1)
+            sum = build_scale(b, sum, 1 / outputs);
         out->loss = build_op2(b, OP_div, sum, layer_valid_count(lx));
         if (class)
             out->correct =

@@ -123,7 +123,7 @@ static OptimizerFn *const optimizer_fn[] = {
 /* sqrt of the sum of squares of all gradients. */
 static Ref global_norm(Builder *b, const Ref *g, int n)
 {
-    Ref sum = build_scalar(b, DT_F32, 0);
+    Ref sum = REF_NONE;
     for (int i = 0; i < n && b->status == ST_OK; i++) {
         const int rank = build_type(b, g[i]).shape.rank;
         const Ref square = build_op2(b, OP_mul, g[i], g[i]);

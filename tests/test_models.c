@@ -60,7 +60,7 @@ static void shape_data(Bench *b)
     d->input = arena_array(b->arena, NamedShape, 1);
     d->input[0].name = "x";
     if (c->format == DATA_IDX) {
-        d->input[0].shape = row_shape(2, (int64_t[]){ 28, 28 });
+        d->input[0].shape = row_shape(3, (int64_t[]){ 28, 28, 1 });
         d->nclass = 10;
         return;
     }
