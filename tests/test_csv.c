@@ -87,8 +87,7 @@ static void line_ends_and_separators(void **state)
         "a,b\n1,2\n3,4\n",
         "a,b\r\n1,2\r\n3,4",
         "a,b\r1,2\r3,4\r",
-        "\xEF\xBB\xBF"
-        "a;b\n1;2\n\n3;4\n\n",
+        "\xEF\xBB\xBF\x61;b\n1;2\n\n3;4\n\n",
         "a\tb\n1\t2\n \n3\t4",
         "a|b\n1|2\n3|4\n",
         "\n\na , b\n 1 ,2 \n3,\t4\n",

@@ -11,13 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "ir/base/os.h"
 #include "ir/base/strbuf.h"
 #include "train/data.h"
-#include "train/window.h"
 
 typedef struct Bench {
     Ctx cx;
@@ -450,6 +448,66 @@ static void files_joined_by_time(void **state)
     data_close(d);
 }
 
+/* Without targets there are forecasts beyond the last row. */
+static void forecasts_ahead(void **state)
+{
+    Bench *b = *state;
+    put_series(b, 20, NULL);
+    DataConfig cfg = config_csv();
+    cfg.features = (StrList)STRS("u");
+    cfg.targets = (StrList)STRS("v");
+    cfg.window = 3, cfg.horizon = 2;
+    Data *d = open_ok(b, &cfg), *e = NULL;
+    put_text(b, "a.csv", "u\n0\n1\n2\n3\n4\n");
+    cfg.split[0] = cfg.split[1] = 0, cfg.split[2] = 1;
+    assert_int_equal(open_fit(b, &cfg, data_fit(d), &e), ST_OK);
+    assert_int_equal(data_rows(e, SPLIT_TEST), 3);
+    float x[3], y[1];
+    char buf[16];
+    fetch1(b, e, SPLIT_TEST, 2, x, y);
+    assert_float_equal(x[2], 4, 0);
+    assert_true(isnan(y[0]));
+    assert_string_equal(data_row_label(e, SPLIT_TEST, 2, buf, sizeof buf), "7");
+    assert_string_equal(data_target_name(e, 0), "v");
+    assert_false(data_has_targets(e) || data_has_persistence(e));
+    data_close(e);
+    data_close(d);
+    open_fails(b, &cfg, ST_DATA, "no column \"v\"");
+}
+
+static void bad_classes_and_dates(void **state)
+{
+    Bench *b = *state;
+    DataConfig cfg = config_csv();
+    put_text(b, "a.csv", "u,k\n1,0\n2,1\n3,1.5\n4,0\n");
+    cfg.targets = (StrList)STRS("k");
+    cfg.classification = true;
+    open_fails(b, &cfg, ST_DATA, "wants a text or an integer, got 1.5");
+    assert_int_equal(b->cx.line, 4);
+    put_text(b, "a.csv", "u,k\n1,10\n2,9\n3,\n4,9\n5,9\n");
+    open_fails(b, &cfg, ST_DATA, "\"k\" has a missing value");
+    cfg.missing = MISSING_DROP;
+    Data *d = open_ok(b, &cfg);
+    assert_string_equal(data_fit(d)->classes.at[0], "9"); /* by value */
+    assert_int_equal(data_rows(d, SPLIT_TRAIN), 2);
+    data_close(d);
+
+    cfg = config_csv();
+    cfg.files = (StrList)STRS("a.csv", "b.csv");
+    cfg.targets = (StrList)STRS("v");
+    cfg.time = "t";
+    put_text(b, "a.csv", "t,u\n03/04/2014,1\n04/04/2014,2\n");
+    put_text(b, "b.csv", "t,v\n2014-04-03,1\n");
+    open_fails(b, &cfg, ST_DATA, "cannot tell day from month");
+    put_text(b, "a.csv", "t,u\n13/04/2014,1\nsoon,2\n");
+    open_fails(b, &cfg, ST_DATA, "wants a date or a number, got \"soon\"");
+    assert_int_equal(b->cx.line, 3);
+    put_text(b, "a.csv", "t,u\n13/04/2014,1\n13/04/2014,2\n");
+    open_fails(b, &cfg, ST_DATA, "appears twice");
+    put_text(b, "a.csv", "t,u\n13/04/2014,1\n14/04/2014,2\n");
+    open_fails(b, &cfg, ST_DATA, "no time in common");
+}
+
 /* Windows that end at row t do not change when all rows after t do. */
 static void no_leak(void **state)
 {
@@ -688,47 +746,6 @@ static void random_data(void **state)
     data_close(e);
 }
 
-/* The Beijing PM2.5 series: persistence 24 h ahead on the last 20 %. */
-static void pm25_persistence(void **state)
-{
-    Bench *b = *state;
-    const char *env = getenv("GTC_DATA_DIR"), *dirs[] = { env ? env : "../shared/data" };
-    char path[512];
-    DataConfig cfg = config_csv();
-    cfg.files = (StrList)STRS("beijing_pm25/PRSA_data_2010.1.1-2014.12.31.csv");
-    snprintf(path, sizeof path, "%s/%s", dirs[0], cfg.files.at[0]);
-    if (access(path, R_OK)) {
-        print_message("SKIPPED: no %s (GTC_DATA_DIR)\n", path);
-        skip();
-    }
-    cfg.features = (StrList)STRS("DEWP", "TEMP", "PRES", "Iws", "pm2.5");
-    cfg.targets = (StrList)STRS("pm2.5");
-    cfg.categories = (StrList)STRS("cbwd");
-    cfg.window = 48, cfg.horizon = 24;
-    cfg.split[0] = 0.7, cfg.split[1] = 0.1, cfg.split[2] = 0.2;
-    cfg.missing = MISSING_FFILL;
-    cfg.scaler = cfg.target_scaler = SCALER_STANDARD;
-    Data *d = NULL;
-    const clock_t start = clock();
-    assert_int_equal(data_open(&b->cx, &cfg, dirs, 1, 1, NULL, &d), ST_OK);
-    const double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
-    double sum = 0;
-    const int64_t n = data_rows(d, SPLIT_TEST);
-    static float x[48 * 9];
-    for (int64_t i = 0; i < n; i++) {
-        float y[1];
-        fetch1(b, d, SPLIT_TEST, i, x, y);
-        for (int k = 0; k < 48 * 9; k++)
-            assert_true(isfinite(x[k]));
-        const double e = data_unscale(d, 0, (double)y[0]) - data_persistence(d, SPLIT_TEST, i, 0);
-        sum += e * e;
-    }
-    print_message("pm2.5: %lld test windows, persistence rmse %.3f, opened in %.3f s\n",
-                  (long long)n, sqrt(sum / (double)n), seconds);
-    assert_true(sqrt(sum / (double)n) > 99.0 && sqrt(sum / (double)n) < 99.8);
-    data_close(d);
-}
-
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -748,7 +765,8 @@ int main(void)
         TEST(wav_files),
         TEST(text_files),
         TEST(random_data),
-        TEST(pm25_persistence),
+        TEST(forecasts_ahead),
+        TEST(bad_classes_and_dates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

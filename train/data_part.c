@@ -12,6 +12,7 @@
 
 #include "ir/base/size.h"
 #include "ir/base/strbuf.h"
+#include "train/data_csv.h"
 
 /* ---- columns by name ---- */
 
@@ -244,10 +245,14 @@ static Status classes_read(Ctx *cx, const DataConfig *cfg, Part *p, const DataFi
     int32_t *id;
     int64_t unseen;
     TRY(part_category(cx, p, c, names, &id, &unseen));
+    uint8_t *real = arena_array(p->src.arena, uint8_t, c->nwords + 1);
+    for (int w = 0; w < c->nwords && cfg->format != DATA_TEXT; w++) {
+        double v;
+        real[w] = number_parse(c->words[w], strlen(c->words[w]), &v) && v != floor(v);
+    }
     for (int64_t r = 0; r < p->rows; r++) {
         char buf[64];
-        const char *s = c->word[r] < 0 ? "" : c->words[c->word[r]];
-        if (strspn(s, "+-0123456789") < strlen(s) && strspn(s, "+-.0123456789") == strlen(s))
+        if (c->word[r] >= 0 && real[c->word[r]])
             return column_fail(cx, c, r, "class \"%s\" wants a text or an integer, got %s", c->name,
                                column_text(c, r, buf, sizeof buf));
         if (c->word[r] >= 0 && id[r] < 0)
