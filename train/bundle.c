@@ -215,8 +215,13 @@ Status bundle_weights(Ctx *cx, const char *dir, bool last, GtcStore *s)
 {
     Strbuf path = { 0 };
     Checkpoint *c = NULL;
+    struct stat info;
+    Status st = ST_OK;
     strbuf_printf(&path, "%s/%s.safetensors", dir, last ? "last" : "best");
-    Status st = checkpoint_read(cx, strbuf_str(&path), &c);
+    if (!last && cx->os->stat(strbuf_str(&path), &info) != 0 && errno == ENOENT)
+        st = FAIL(cx, DATA, "%s has no best weights: no epoch of it was finished", dir);
+    if (st == ST_OK)
+        st = checkpoint_read(cx, strbuf_str(&path), &c);
     if (st == ST_OK)
         st = checkpoint_load(cx, strbuf_str(&path), c, s);
     checkpoint_free(c);
