@@ -78,6 +78,7 @@ typedef struct Sum { /* an expression under construction */
 } Sum;
 
 static const IxRange EMPTY = { 0, -1 };
+static const int64_t FAR = INT64_MAX / 4; /* a guard's bound beyond this is none */
 
 static bool range_empty(IxRange r)
 {
@@ -604,12 +605,10 @@ Ix ix_subst(IxPool *p, Ix a, const Ix *map, unsigned nmap)
     return sum_make(p, &s);
 }
 
-static IxRange atom_range_in(const IxPool *p, const Atom *a, const IxRange *rng, unsigned nrng)
+/* Of a division whose operand is in r. */
+static IxRange divided_range(const Atom *a, IxRange r)
 {
     int64_t n = a->key.n;
-    if (a->key.kind == ATOM_VAR)
-        return a->key.x < nrng && rng[a->key.x].lo > INT64_MIN ? rng[a->key.x] : a->range;
-    IxRange r = ix_range_in(p, a->key.x, rng, nrng);
     if (range_empty(r))
         return EMPTY;
     if (a->key.kind == ATOM_DIV)
@@ -620,6 +619,13 @@ static IxRange atom_range_in(const IxPool *p, const Atom *a, const IxRange *rng,
     return (IxRange){ r.lo - d * n, r.hi - d * n };
 }
 
+static IxRange atom_range_in(const IxPool *p, const Atom *a, const IxRange *rng, unsigned nrng)
+{
+    if (a->key.kind == ATOM_VAR)
+        return a->key.x < nrng && rng[a->key.x].lo > INT64_MIN ? rng[a->key.x] : a->range;
+    return divided_range(a, ix_range_in(p, a->key.x, rng, nrng));
+}
+
 IxRange ix_range_in(const IxPool *p, Ix a, const IxRange *rng, unsigned nrng)
 {
     const Expr *e = &p->expr[a];
@@ -628,6 +634,35 @@ IxRange ix_range_in(const IxPool *p, Ix a, const IxRange *rng, unsigned nrng)
         r = range_add_scaled(r, atom_range_in(p, &p->atom[e->term[i].atom], rng, nrng),
                              e->term[i].coef);
     return r;
+}
+
+static IxRange atom_range_guarded(IxPool *p, Atom a, const IxRange *rng, unsigned nrng,
+                                  const Guard *g, unsigned nguard)
+{
+    if (a.key.kind == ATOM_VAR)
+        return atom_range_in(p, &a, rng, nrng);
+    return divided_range(&a, ix_range_guarded(p, a.key.x, rng, nrng, g, nguard));
+}
+
+IxRange ix_range_guarded(IxPool *p, Ix a, const IxRange *rng, unsigned nrng, const Guard *g,
+                         unsigned nguard)
+{
+    const Expr e = p->expr[a]; /* the array may move; what e points to does not */
+    IxRange r = { e.c, e.c };
+    for (uint32_t i = 0; i < e.nterm; i++)
+        r = range_add_scaled(r,
+                             atom_range_guarded(p, p->atom[e.term[i].atom], rng, nrng, g, nguard),
+                             e.term[i].coef);
+    for (unsigned i = 0; i < nguard && !range_empty(r) && e.nterm; i++) {
+        IxRange d = ix_range_in(p, ix_sub(p, a, g[i].ix), rng, nrng);
+        if (range_empty(d))
+            return EMPTY;
+        int64_t lo = g[i].lo > -FAR ? size_add(g[i].lo, d.lo) : INT64_MIN;
+        int64_t hi = g[i].hi < FAR ? size_add(g[i].hi, d.hi - 1) : INT64_MAX;
+        r.lo = lo > r.lo ? lo : r.lo;
+        r.hi = hi < r.hi ? hi : r.hi;
+    }
+    return range_empty(r) ? EMPTY : r;
 }
 
 /* ---- as C */

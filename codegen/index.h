@@ -52,9 +52,14 @@ Ix ix_subst(IxPool *p, Ix a, const Ix *map, unsigned nmap);
  * where lo > INT64_MIN overrides. */
 IxRange ix_range_in(const IxPool *p, Ix a, const IxRange *rng, unsigned nrng);
 
-void ix_print(const IxPool *p, Ix a, Strbuf *out); /* as C: "16*i+l", "(i+3)/4", "(i%4)": all >= 0 under / and % */
-
 /* A condition lo <= ix < hi. */
 typedef struct Guard { Ix ix; int64_t lo, hi; } Guard;
+
+/* The same where also all guards hold: an expression is as near to a guard's as their difference
+ * is narrow.  Also inside divisions. */
+IxRange ix_range_guarded(IxPool *p, Ix a, const IxRange *rng, unsigned nrng, const Guard *g,
+                         unsigned nguard);
+
+void ix_print(const IxPool *p, Ix a, Strbuf *out); /* as C: "16*i+l", "(i+3)/4", "(i%4)": all >= 0 under / and % */
 
 #endif

@@ -43,19 +43,19 @@ Val kir_val(Kir *k, RegType reg, bool vec)
     return k->nval++;
 }
 
-static void find_accumulators(const KNode *n, bool *acc)
+static void find_accumulators(const Kir *k, const KNode *n, bool *acc)
 {
     for (; n; n = n->next) {
-        if (n->op == K_ACC)
+        if (n->op == K_ACC && n->dst < k->nval)
             acc[n->dst] = true;
-        find_accumulators(n->body, acc);
+        find_accumulators(k, n->body, acc);
     }
 }
 
 bool *kir_accumulators(const Kir *k)
 {
     bool *acc = arena_array(k->arena, bool, k->nval);
-    find_accumulators(k->body, acc);
+    find_accumulators(k, k->body, acc);
     return acc;
 }
 

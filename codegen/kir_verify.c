@@ -1,0 +1,848 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kir_verify: what a wrong plan would break.
+ *
+ * One walk checks types, scopes and bounds and writes down every access to memory; then accesses
+ * are compared in pairs.
+ *
+ * Bounds are intervals: of loop variables, narrowed by the guards around an access, and of each
+ * index through the guards it is near to.  Whatever they do not prove is refused: an access that
+ * happens to be right is still the planner's error.
+ *
+ * Threads.  A team loop of n iterations gives each thread the same share whenever n is the same, so
+ * what iteration i wrote, iteration i of another such loop may read; anything else that meets
+ * between two barriers has to be disjoint.  Two accesses are disjoint over different iterations i
+ * when some run of dimensions, taken as one number (each index is in bounds, so that is one to
+ * one), is c*i + r and the rests r of both span less than |c|; terms that move in steps longer than
+ * all of c*i + r do no harm.
+ *
+ * Private memory is a thread's own.  What a team loop wrote there may be read outside of that loop
+ * at the same iteration only, unless it was written again on the way. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "codegen/kir.h"
+#include "ir/base/size.h"
+
+typedef struct Place { /* one index of an access, as a function of the team variable */
+    IxRange range;     /* under the guards; the lanes included */
+    IxRange rest;      /* index - coef * team variable; the lanes not included */
+    int64_t coef;
+    bool linear;
+} Place;
+
+typedef struct Access {
+    const KNode *node;
+    const KNode *team;  /* the team loop around it, or NULL: every thread */
+    const KNode *outer; /* the outermost loop around it that is none */
+    const KNode *inner; /* the outermost loop inside team, or outer */
+    uint32_t seq, segment;
+    bool write;
+    Place dim[MAX_RANK];
+} Access;
+
+typedef struct Undo {
+    Var var;
+    IxRange range;
+} Undo;
+
+typedef struct Verify {
+    Ctx *cx;
+    const Kir *k;
+    IxPool *pool;
+    IxRange *rng; /* by Var; lo INT64_MIN: as it was made */
+    bool *open;
+    uint32_t nvar;
+    Undo *undo;
+    uint32_t nundo, undo_cap;
+    Guard *guard;
+    uint32_t nguard, guard_cap;
+    bool *known, *made, *acc; /* by Val: in scope; defined anywhere; an accumulator */
+    Val *scope;
+    uint32_t nscope, scope_cap;
+    Access *access;
+    uint32_t naccess, access_cap;
+    uint32_t seq, segment;
+    int depth, dead; /* dead: inside what never runs */
+    const KNode *team, *outer, *inner;
+} Verify;
+
+#define REFUSE(v, ...) FAIL((v)->cx, INTERNAL, "kernel: " __VA_ARGS__)
+
+static const IxRange ASIS = { INT64_MIN, 0 };
+
+static const char *ix_text(const Verify *v, Ix a)
+{
+    Strbuf b = { 0 };
+    ix_print(v->pool, a, &b);
+    const char *s = arena_strdup(v->k->arena, strbuf_str(&b));
+    strbuf_free(&b);
+    return s;
+}
+
+static IxRange range_of(const Verify *v, Ix a)
+{
+    return ix_range_guarded(v->pool, a, v->rng, v->nvar, v->guard, v->nguard);
+}
+
+/* ---- variables of an expression */
+
+enum { MAX_VARS = 64 };
+typedef struct Vars {
+    Var v[MAX_VARS];
+    int n;
+} Vars;
+
+static void vars_add(void *arg, Var v)
+{
+    Vars *s = arg;
+    gtc_assert(s->n < MAX_VARS, "an index of more than %d variables", MAX_VARS);
+    s->v[s->n++] = v;
+}
+
+static Vars vars_of(const Verify *v, Ix a)
+{
+    Vars s = { .n = 0 };
+    ix_vars(v->pool, a, vars_add, &s);
+    return s;
+}
+
+static Ix without(const Verify *v, Ix a, Var var, int64_t coef)
+{
+    return ix_sub(v->pool, a, ix_scale(v->pool, ix_var(v->pool, var), coef));
+}
+
+static int64_t floor_div(int64_t a, int64_t n)
+{
+    return a / n - ((a % n != 0) && ((a < 0) != (n < 0)));
+}
+
+/* ---- guards */
+
+static void set_range(Verify *v, Var var, IxRange r)
+{
+    arena_grow(v->k->arena, v->undo, v->nundo, v->undo_cap);
+    v->undo[v->nundo++] = (Undo){ var, v->rng[var] };
+    v->rng[var] = r;
+}
+
+/* A guard may be open at one end. */
+static int64_t bound(int64_t x)
+{
+    const int64_t far = INT64_MAX / 4;
+    return x > far ? far : x < -far ? -far : x;
+}
+
+/* Narrows the variables that stand in g outside of divisions.  False: g can never hold. */
+static bool narrow(Verify *v, const Guard *g)
+{
+    Vars s = vars_of(v, g->ix);
+    for (int i = 0; i < s.n; i++) {
+        bool linear;
+        int64_t c = ix_coef(v->pool, g->ix, s.v[i], &linear);
+        if (!linear || c == 0)
+            continue;
+        IxRange rest = ix_range_in(v->pool, without(v, g->ix, s.v[i], c), v->rng, v->nvar);
+        IxRange now = ix_range_in(v->pool, ix_var(v->pool, s.v[i]), v->rng, v->nvar);
+        if (rest.lo > rest.hi || now.lo > now.hi)
+            return false;
+        int64_t lo = bound(g->lo) - rest.hi, hi = bound(g->hi) - 1 - rest.lo;
+        /* lo <= c * var <= hi */
+        int64_t from = c > 0 ? -floor_div(-lo, c) : -floor_div(hi, -c);
+        int64_t to = c > 0 ? floor_div(hi, c) : floor_div(-lo, -c);
+        if (from <= now.lo && to >= now.hi)
+            continue;
+        IxRange r = { from > now.lo ? from : now.lo, to < now.hi ? to : now.hi };
+        if (r.lo > r.hi)
+            return false;
+        set_range(v, s.v[i], r);
+    }
+    IxRange all = ix_range_in(v->pool, g->ix, v->rng, v->nvar);
+    return all.hi >= g->lo && all.lo < g->hi;
+}
+
+typedef struct Mark {
+    uint32_t nundo, nguard, nscope;
+} Mark;
+
+static Mark mark(const Verify *v)
+{
+    return (Mark){ v->nundo, v->nguard, v->nscope };
+}
+
+static void release(Verify *v, Mark m)
+{
+    while (v->nundo > m.nundo) {
+        v->nundo--;
+        v->rng[v->undo[v->nundo].var] = v->undo[v->nundo].range;
+    }
+    while (v->nscope > m.nscope)
+        v->known[v->scope[--v->nscope]] = false;
+    v->nguard = m.nguard;
+}
+
+static Status check_vars(const Verify *v, Ix a, const char *what)
+{
+    Vars s = vars_of(v, a);
+    for (int i = 0; i < s.n; i++)
+        if (s.v[i] >= v->nvar || !v->open[s.v[i]])
+            return REFUSE(v, "%s: index %s uses %s outside of its loop", what, ix_text(v, a),
+                          ix_var_name(v->pool, s.v[i]));
+    return ST_OK;
+}
+
+/* *never: they cannot all hold. */
+static Status push_guards(Verify *v, const KNode *n, bool *never)
+{
+    *never = false;
+    for (int i = 0; i < n->nguard; i++)
+        TRY(check_vars(v, n->guard[i].ix, "guard"));
+    for (int round = 0; round < 2; round++)
+        for (int i = 0; i < n->nguard; i++)
+            *never |= !narrow(v, &n->guard[i]);
+    for (int i = 0; i < n->nguard; i++) {
+        arena_grow(v->k->arena, v->guard, v->nguard, v->guard_cap);
+        v->guard[v->nguard++] = n->guard[i];
+    }
+    return ST_OK;
+}
+
+/* ---- values */
+
+static Status check_use(const Verify *v, Val a)
+{
+    if (a == 0 || a >= v->k->nval)
+        return REFUSE(v, "no value %u", a);
+    if (!v->known[a])
+        return REFUSE(v, "v%u is used %s", a,
+                      v->made[a] ? "out of its scope" : "before it is defined");
+    return ST_OK;
+}
+
+static Status define(Verify *v, Val d)
+{
+    if (d == 0 || d >= v->k->nval)
+        return REFUSE(v, "no value %u", d);
+    if (v->made[d])
+        return REFUSE(v, "v%u is defined twice", d);
+    v->made[d] = v->known[d] = true;
+    arena_grow(v->k->arena, v->scope, v->nscope, v->scope_cap);
+    v->scope[v->nscope++] = d;
+    return ST_OK;
+}
+
+static Status want(const Verify *v, Val a, RegType reg, bool vec, const char *what)
+{
+    static const char *const REG[] = { "f32", "i32", "i64", "bool" };
+    TRY(check_use(v, a));
+    ValInfo t = v->k->val[a];
+    if (t.reg != reg || t.vec != vec)
+        return REFUSE(v, "%s: v%u is %s%s, wanted %s%s", what, a, t.vec ? "vector of " : "",
+                      REG[t.reg], vec ? "vector of " : "", REG[reg]);
+    return ST_OK;
+}
+
+static bool is_float_op(Op op)
+{
+    return op_info[op].prec == PREC_F32;
+}
+
+static Status check_ew(const Verify *v, const KNode *n, ValInfo t)
+{
+    const OpInfo *o = &op_info[n->ew];
+    if (n->ew >= OP_COUNT || o->cls != CLASS_ELEMENTWISE || n->nargs != o->nargs)
+        return REFUSE(v, "v%u: %s of %d arguments is no elementwise op", n->dst,
+                      n->ew < OP_COUNT ? o->name : "?", n->nargs);
+    for (int i = 0; i < n->nargs; i++)
+        TRY(check_use(v, n->arg[i]));
+    const RegType first = v->k->val[n->arg[0]].reg;
+    const bool logic = n->ew == OP_and || n->ew == OP_or || n->ew == OP_not;
+    RegType arg = (o->flags & OPF_BOOLEAN) && !logic ? first : t.reg;
+    if (n->ew == OP_cast)
+        return want(v, n->arg[0], first, t.vec, o->name);
+    if ((o->flags & OPF_BOOLEAN) && t.reg != REG_BOOL)
+        return REFUSE(v, "v%u: %s gives a bool", n->dst, o->name);
+    if (is_float_op(n->ew) && t.reg != REG_F32)
+        return REFUSE(v, "v%u: %s is for floats", n->dst, o->name);
+    const bool bools =
+        logic || n->ew == OP_select || n->ew == OP_eq || n->ew == OP_max || n->ew == OP_min;
+    if (arg == REG_BOOL && !bools)
+        return REFUSE(v, "v%u: %s of bools", n->dst, o->name);
+    for (int i = 0; i < n->nargs; i++)
+        TRY(want(v, n->arg[i], n->ew == OP_select && i == 0 ? REG_BOOL : arg, t.vec, o->name));
+    return ST_OK;
+}
+
+static Status check_lanes(const Verify *v, const KNode *n, bool vec, int least, int most)
+{
+    if (vec ? n->lanes < least || n->lanes > most : n->lanes != 1)
+        return REFUSE(v, "%d lanes of %s of %d", n->lanes, vec ? "a vector" : "a scalar",
+                      v->k->lanes);
+    return ST_OK;
+}
+
+static Status check_index(const Verify *v, const KNode *n, ValInfo t)
+{
+    TRY(check_vars(v, n->ix[0], "index"));
+    if ((t.reg != REG_I32 && t.reg != REG_I64) || (t.reg == REG_I64 && t.vec))
+        return REFUSE(v, "v%u: an index is i32 or a scalar of i64", n->dst);
+    IxRange r = range_of(v, n->ix[0]);
+    if (!v->dead && t.reg == REG_I32 && r.lo <= r.hi &&
+        (r.lo < INT32_MIN || r.hi > INT32_MAX - v->k->lanes))
+        return REFUSE(v, "v%u: index %s in [%lld,%lld] is no i32", n->dst, ix_text(v, n->ix[0]),
+                      (long long)r.lo, (long long)r.hi);
+    return ST_OK;
+}
+
+/* Values other than loads: arguments, types, lanes. */
+static Status check_value(const Verify *v, const KNode *n)
+{
+    if (n->dst == 0 || n->dst >= v->k->nval)
+        return REFUSE(v, "no value %u", n->dst);
+    const ValInfo t = v->k->val[n->dst];
+    const int L = v->k->lanes;
+    if (t.vec && t.reg == REG_I64)
+        return REFUSE(v, "v%u: a vector of i64", n->dst);
+    switch (n->op) {
+    case K_CONST:
+        return t.vec ? REFUSE(v, "v%u: a constant is a scalar", n->dst) : ST_OK;
+    case K_INDEX:
+        return check_index(v, n, t);
+    case K_EW:
+        return check_ew(v, n, t);
+    case K_RAND:
+        if (t.reg != REG_F32)
+            return REFUSE(v, "v%u: rand is f32", n->dst);
+        for (int i = 0; i < 4; i++) {
+            TRY(check_use(v, n->arg[i]));
+            RegType reg = v->k->val[n->arg[i]].reg;
+            TRY(want(v, n->arg[i], reg == REG_I64 ? REG_I64 : REG_I32, false, "rand"));
+        }
+        return want(v, n->arg[4], REG_I64, false, "rand");
+    case K_SPLAT:
+        return t.vec ? want(v, n->arg[0], t.reg, false, "splat")
+                     : REFUSE(v, "v%u: a splat is a vector", n->dst);
+    case K_LANES:
+        if (!t.vec)
+            return REFUSE(v, "v%u: lanes make a vector", n->dst);
+        TRY(check_lanes(v, n, true, 1, L));
+        for (int i = 0; i < n->lanes; i++)
+            TRY(want(v, n->args[i], t.reg, false, "lanes"));
+        return ST_OK;
+    case K_LANE:
+        TRY(check_lanes(v, n, true, 0, L - 1));
+        return t.vec ? REFUSE(v, "v%u: a lane is a scalar", n->dst)
+                     : want(v, n->arg[0], t.reg, true, "lane");
+    case K_TAIL:
+        TRY(check_lanes(v, n, true, 1, L));
+        return want(v, n->arg[0], t.reg, true, "tail");
+    case K_REDUCE:
+        if (t.vec || t.reg == REG_BOOL || (n->ew != OP_add && n->ew != OP_max && n->ew != OP_min))
+            return REFUSE(v, "v%u: a reduction is add, max or min to a scalar number", n->dst);
+        return want(v, n->arg[0], t.reg, true, "reduce");
+    case K_ACC:
+    case K_SET:
+        return want(v, n->arg[0], t.reg, t.vec, "accumulator");
+    default:
+        return REFUSE(v, "node of kind %d", n->op);
+    }
+}
+
+/* ---- accesses */
+
+static bool memory_reg(DType dt, RegType *reg)
+{
+    *reg = dt == DT_BOOL ? REG_BOOL : dt == DT_I64 ? REG_I64 : REG_I32;
+    if (dt == DT_F32 || dt == DT_F16 || dt == DT_BF16)
+        *reg = REG_F32;
+    return *reg != REG_I32 || dt == DT_I32 || dt == DT_U8;
+}
+
+static Status record_access(Verify *v, const KNode *n, bool write)
+{
+    const KBuf *b = &v->k->buf[n->buf];
+    arena_grow(v->k->arena, v->access, v->naccess, v->access_cap);
+    Access *a = &v->access[v->naccess];
+    *a = (Access){ .node = n,
+                   .team = v->team,
+                   .outer = v->outer,
+                   .inner = v->team ? v->inner : v->outer,
+                   .seq = v->seq,
+                   .segment = v->segment,
+                   .write = write };
+    for (int d = 0; d < b->rank; d++) {
+        Place *p = &a->dim[d];
+        int64_t lanes = d == b->rank - 1 ? n->lanes : 1;
+        p->range = range_of(v, n->ix[d]);
+        if (p->range.lo > p->range.hi)
+            return ST_OK; /* the guards never hold */
+        p->range.hi += lanes - 1;
+        if (p->range.lo < 0 || p->range.hi >= b->shape[d])
+            return REFUSE(v, "%s of %s, dimension %d: %s%s in [%lld,%lld], not in [0,%lld)",
+                          write ? "store" : "load", b->name, d, ix_text(v, n->ix[d]),
+                          lanes > 1 ? " (all lanes)" : "", (long long)p->range.lo,
+                          (long long)p->range.hi, (long long)b->shape[d]);
+        p->linear = true;
+        p->rest = range_of(v, n->ix[d]);
+        if (v->team) {
+            p->coef = ix_coef(v->pool, n->ix[d], v->team->var, &p->linear);
+            p->rest = range_of(v, without(v, n->ix[d], v->team->var, p->coef));
+        }
+    }
+    if (b->rank == 0 && n->lanes != 1)
+        return REFUSE(v, "%s: a vector of a scalar buffer", b->name);
+    v->naccess++;
+    return ST_OK;
+}
+
+static Status check_access(Verify *v, const KNode *n, Val value, bool write)
+{
+    if (n->buf >= v->k->nbuf)
+        return REFUSE(v, "no buffer %u", n->buf);
+    const KBuf *b = &v->k->buf[n->buf];
+    if (value == 0 || value >= v->k->nval)
+        return REFUSE(v, "%s: no value %u", b->name, value);
+    const ValInfo t = v->k->val[value];
+    RegType reg;
+    if (!memory_reg(b->dt, &reg) || t.reg != reg || (t.vec && reg == REG_I64))
+        return REFUSE(v, "%s of %s: v%u does not hold what %s is", write ? "store" : "load",
+                      b->name, value, dtype_name(b->dt));
+    TRY(check_lanes(v, n, t.vec, 1, v->k->lanes));
+    for (int d = 0; d < b->rank; d++)
+        TRY(check_vars(v, n->ix[d], b->name));
+    if (write && b->cls == BUF_IN)
+        return REFUSE(v, "a store to the input %s", b->name);
+    if (write && !v->team && b->cls != BUF_PRIVATE)
+        return REFUSE(v, "every thread stores to %s: outside of a team loop", b->name);
+    Mark m = mark(v);
+    bool never = false;
+    if (!write)
+        TRY(push_guards(v, n, &never));
+    Status s = v->dead || never ? ST_OK : record_access(v, n, write);
+    release(v, m);
+    return s;
+}
+
+/* ---- the walk */
+
+static Status walk(Verify *v, const KNode *n);
+
+static Status walk_loop(Verify *v, const KNode *n)
+{
+    if (n->var == 0 || n->var >= v->nvar)
+        return REFUSE(v, "a loop without a variable");
+    const char *name = ix_var_name(v->pool, n->var);
+    if (v->open[n->var])
+        return REFUSE(v, "two loops over %s, one in the other", name);
+    if (n->bind == BIND_TEAM && v->team)
+        return REFUSE(v, "a team loop over %s inside a team loop", name);
+    const KNode *outer = v->outer, *inner = v->inner, *team = v->team;
+    if (n->bind == BIND_TEAM) {
+        v->team = n;
+        v->inner = NULL;
+    } else {
+        v->outer = outer ? outer : n;
+        v->inner = inner ? inner : n;
+    }
+    Mark m = mark(v);
+    bool empty = ix_var_count(v->pool, n->var) == 0;
+    v->open[n->var] = true;
+    v->dead += empty;
+    v->depth++;
+    TRY(walk(v, n->body));
+    v->depth--;
+    v->dead -= empty;
+    v->open[n->var] = false;
+    release(v, m);
+    v->outer = outer;
+    v->inner = inner;
+    v->team = team;
+    return ST_OK;
+}
+
+static Status walk_when(Verify *v, const KNode *n)
+{
+    Mark m = mark(v);
+    bool never;
+    TRY(push_guards(v, n, &never));
+    v->dead += never;
+    v->depth++;
+    TRY(walk(v, n->body));
+    v->depth--;
+    v->dead -= never;
+    release(v, m);
+    return ST_OK;
+}
+
+static Status walk_node(Verify *v, const KNode *n)
+{
+    v->seq++;
+    switch (n->op) {
+    case K_LOOP:
+        return walk_loop(v, n);
+    case K_WHEN:
+        return walk_when(v, n);
+    case K_NOTE:
+        return ST_OK;
+    case K_BARRIER:
+        if (v->depth)
+            return REFUSE(v, "a barrier inside a loop or condition");
+        v->segment++;
+        return ST_OK;
+    case K_STORE:
+        TRY(check_use(v, n->arg[0]));
+        return check_access(v, n, n->arg[0], true);
+    case K_LOAD:
+        TRY(check_access(v, n, n->dst, false));
+        return define(v, n->dst);
+    case K_SET:
+        TRY(check_use(v, n->dst));
+        if (!v->acc[n->dst])
+            return REFUSE(v, "v%u is set and no accumulator", n->dst);
+        return check_value(v, n);
+    default:
+        TRY(check_value(v, n));
+        return define(v, n->dst);
+    }
+}
+
+static Status walk(Verify *v, const KNode *n)
+{
+    for (; n; n = n->next)
+        TRY(walk_node(v, n));
+    return ST_OK;
+}
+
+/* ---- disjointness */
+
+static int64_t max64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* The longest way from an element of one access to one of the other, team variables apart. */
+static int64_t reach(IxRange a, IxRange b, int64_t wa, int64_t wb)
+{
+    return max64(a.hi - b.lo + wa - 1, b.hi - a.lo + wb - 1);
+}
+
+static int64_t gcd(int64_t a, int64_t b)
+{
+    return b ? gcd(b, a % b) : a;
+}
+
+/* Takes the linear terms longer than c out of *a, and their greatest common divisor with *g. */
+static void take_long_terms(const Verify *v, Ix *a, int64_t c, int64_t *g)
+{
+    Vars s = vars_of(v, *a);
+    for (int i = 0; i < s.n; i++) {
+        bool linear;
+        int64_t k = llabs(ix_coef(v->pool, *a, s.v[i], &linear));
+        if (!linear || k <= c)
+            continue;
+        *a = without(v, *a, s.v[i], ix_coef(v->pool, *a, s.v[i], &linear));
+        *g = gcd(k, *g);
+    }
+}
+
+/* fa and fb are the same number for equal elements; never for different iterations? */
+static bool number_separates(const Verify *v, const Access *a, const Access *b, Ix fa, Ix fb,
+                             int64_t wa, int64_t wb)
+{
+    bool la, lb;
+    int64_t c = ix_coef(v->pool, fa, a->team->var, &la);
+    if (c == 0 || ix_coef(v->pool, fb, b->team->var, &lb) != c || !la || !lb)
+        return false;
+    fa = without(v, fa, a->team->var, c);
+    fb = without(v, fb, b->team->var, c);
+    c = llabs(c);
+    if (c > reach(ix_range(v->pool, fa), ix_range(v->pool, fb), wa, wb))
+        return true;
+    int64_t g = 0;
+    take_long_terms(v, &fa, c, &g);
+    take_long_terms(v, &fb, c, &g);
+    int64_t r = reach(ix_range(v->pool, fa), ix_range(v->pool, fb), wa, wb);
+    return g && c > r && size_mul(c, ix_var_count(v->pool, a->team->var) - 1) + r < g;
+}
+
+/* Different iterations of the team never meet. */
+static bool iterations_disjoint(const Verify *v, const Access *a, const Access *b)
+{
+    const KBuf *x = &v->k->buf[a->node->buf], *y = &v->k->buf[b->node->buf];
+    for (int d = 0; d < x->rank; d++) {
+        const Place *p = &a->dim[d], *q = &b->dim[d];
+        bool last = d == x->rank - 1;
+        if (p->linear && q->linear && p->coef == q->coef && p->coef != 0 &&
+            llabs(p->coef) >
+                reach(p->rest, q->rest, last ? a->node->lanes : 1, last ? b->node->lanes : 1))
+            return true;
+    }
+    for (int from = 0; from < x->rank; from++) {
+        Ix fa = a->node->ix[from], fb = b->node->ix[from];
+        for (int d = from;; d++) {
+            bool last = d == x->rank - 1;
+            if (number_separates(v, a, b, fa, fb, last ? a->node->lanes : 1,
+                                 last ? b->node->lanes : 1))
+                return true;
+            if (last)
+                break;
+            int64_t n = max64(x->shape[d + 1], y->shape[d + 1]);
+            fa = ix_add(v->pool, ix_scale(v->pool, fa, n), a->node->ix[d + 1]);
+            fb = ix_add(v->pool, ix_scale(v->pool, fb, n), b->node->ix[d + 1]);
+        }
+    }
+    return false;
+}
+
+static bool wholly_disjoint(const Verify *v, const Access *a, const Access *b)
+{
+    for (int d = 0; d < v->k->buf[a->node->buf].rank; d++)
+        if (a->dim[d].range.hi < b->dim[d].range.lo || b->dim[d].range.hi < a->dim[d].range.lo)
+            return true;
+    return false;
+}
+
+static int64_t team_count(const Verify *v, const Access *a)
+{
+    return ix_var_count(v->pool, a->team->var);
+}
+
+/* Whatever both touch, the same thread touches. */
+static bool same_thread(const Verify *v, const Access *a, const Access *b)
+{
+    if (a->team && b->team && team_count(v, a) == team_count(v, b)) {
+        if (team_count(v, a) <= 1)
+            return true;
+        if (iterations_disjoint(v, a, b))
+            return true;
+    }
+    return wholly_disjoint(v, a, b);
+}
+
+static bool is_argument(const KBuf *b)
+{
+    return b->cls == BUF_IN || b->cls == BUF_OUT;
+}
+
+/* How two buffers may meet in memory. */
+typedef enum Meet { MEET_NEVER, MEET_EQUAL, MEET_ANYHOW } Meet;
+
+static int64_t buf_bytes(const KBuf *b)
+{
+    int64_t last = 0;
+    for (int d = 0; d < b->rank; d++) {
+        if (b->shape[d] == 0)
+            return 0;
+        last = size_add(last, size_mul(b->shape[d] - 1, b->stride[d]));
+    }
+    return size_mul(last + 1, dtype_bytes(b->dt));
+}
+
+static Meet buffers_meet(const Verify *v, BufId x, BufId y)
+{
+    const KBuf *a = &v->k->buf[x], *b = &v->k->buf[y];
+    if (x == y)
+        return MEET_EQUAL;
+    if (!a->aliased || !b->aliased)
+        return MEET_NEVER;
+    bool equal = a->rank == b->rank && a->offset == b->offset && a->dt == b->dt &&
+                 !memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) &&
+                 !memcmp(a->stride, b->stride, (size_t)a->rank * sizeof *a->stride);
+    if (a->cls != b->cls) /* in place: an input and an output of one shape */
+        return equal && is_argument(a) && is_argument(b) ? MEET_EQUAL : MEET_NEVER;
+    bool apart = is_argument(a) ? a->arg != b->arg
+                                : a->offset + buf_bytes(a) <= b->offset ||
+                                      b->offset + buf_bytes(b) <= a->offset;
+    return apart ? MEET_NEVER : equal ? MEET_EQUAL : MEET_ANYHOW;
+}
+
+/* ---- pairs */
+
+static Status check_shared_pair(const Verify *v, const Access *a, const Access *b)
+{
+    const KBuf *x = &v->k->buf[a->node->buf], *y = &v->k->buf[b->node->buf];
+    if (a->segment != b->segment || (!a->write && !b->write))
+        return ST_OK;
+    Meet meet = buffers_meet(v, a->node->buf, b->node->buf);
+    if (meet == MEET_NEVER || (meet == MEET_EQUAL && same_thread(v, a, b)))
+        return ST_OK;
+    int d = x->rank ? x->rank - 1 : 0;
+    if (a == b)
+        return REFUSE(v, "different iterations of %s store to the same element of %s[..%s]",
+                      ix_var_name(v->pool, a->team->var), x->name,
+                      x->rank ? ix_text(v, a->node->ix[0]) : "");
+    const Access *w = a->write ? a : b, *o = a->write ? b : a;
+    return REFUSE(v,
+                  "no barrier between a store to %s[..%s] by one thread and a %s of %s[..%s] by "
+                  "another",
+                  v->k->buf[w->node->buf].name, x->rank ? ix_text(v, w->node->ix[d]) : "",
+                  o->write ? "store" : "load", (o == a ? x : y)->name,
+                  v->k->buf[o->node->buf].rank ? ix_text(v, o->node->ix[d < y->rank ? d : 0]) : "");
+}
+
+static bool before(const Access *w, const Access *r)
+{
+    return w->seq < r->seq || (w->outer && w->outer == r->outer);
+}
+
+/* A write of r's buffer after the team loop that w is in, on the way to r. */
+static bool written_again(const Verify *v, const Access *w, const Access *r)
+{
+    for (uint32_t i = 0; i < v->naccess; i++) {
+        const Access *x = &v->access[i];
+        if (!x->write || x->node->buf != r->node->buf || x->team == w->team)
+            continue;
+        if (x->seq > w->seq && x->seq < r->seq)
+            return true;
+        if (x->team == r->team && x->inner && x->inner == r->inner)
+            return true;
+    }
+    return false;
+}
+
+static Status check_private_read(const Verify *v, const Access *r)
+{
+    const KBuf *b = &v->k->buf[r->node->buf];
+    for (uint32_t i = 0; i < v->naccess; i++) {
+        const Access *w = &v->access[i];
+        if (!w->write || w->node->buf != r->node->buf || !w->team || w->team == r->team ||
+            w->seq > r->seq || same_thread(v, w, r) || written_again(v, w, r))
+            continue;
+        return REFUSE(v,
+                      "private %s: %s is read outside of the team loop over %s, where each thread "
+                      "wrote its own share",
+                      b->name, b->rank ? ix_text(v, r->node->ix[b->rank - 1]) : "it",
+                      ix_var_name(v->pool, w->team->var));
+    }
+    return ST_OK;
+}
+
+/* Something must have been written before workspaces and outputs are read. */
+static Status check_written(const Verify *v, const Access *r)
+{
+    for (uint32_t i = 0; i < v->naccess; i++) {
+        const Access *w = &v->access[i];
+        if (w->write && before(w, r) && buffers_meet(v, w->node->buf, r->node->buf) != MEET_NEVER)
+            return ST_OK;
+    }
+    return REFUSE(v, "%s is read before it is written", v->k->buf[r->node->buf].name);
+}
+
+/* Equal accesses of one iteration need to be compared once. */
+static bool access_repeats(const Verify *v, const Access *a, const Access *b)
+{
+    const KBuf *x = &v->k->buf[a->node->buf];
+    return a->team && a->node->buf == b->node->buf && a->team == b->team &&
+           a->segment == b->segment && a->write == b->write && a->node->lanes == b->node->lanes &&
+           a->outer == b->outer && a->inner == b->inner &&
+           !memcmp(a->dim, b->dim, (size_t)x->rank * sizeof *a->dim) &&
+           !memcmp(a->node->ix, b->node->ix, (size_t)x->rank * sizeof *a->node->ix);
+}
+
+static int order_access(const void *pa, const void *pb)
+{
+    const Access *a = *(const Access *const *)pa, *b = *(const Access *const *)pb;
+    if (a->node->buf != b->node->buf)
+        return a->node->buf < b->node->buf ? -1 : 1;
+    return a->seq < b->seq ? -1 : a->seq > b->seq;
+}
+
+static Status check_accesses(const Verify *v)
+{
+    const Access **a = arena_array(v->k->arena, const Access *, v->naccess);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < v->naccess; i++)
+        a[i] = &v->access[i];
+    qsort(a, v->naccess, sizeof *a, order_access);
+    for (uint32_t i = 0; i < v->naccess; i++)
+        if (n == 0 || !access_repeats(v, a[n - 1], a[i]))
+            a[n++] = a[i];
+    for (uint32_t i = 0; i < n; i++) {
+        const KBuf *b = &v->k->buf[a[i]->node->buf];
+        if (!a[i]->write && b->cls != BUF_IN)
+            TRY(check_written(v, a[i]));
+        if (b->cls == BUF_PRIVATE) {
+            if (!a[i]->write)
+                TRY(check_private_read(v, a[i]));
+            continue;
+        }
+        for (uint32_t j = i; j < n; j++) {
+            if (a[j]->node->buf != a[i]->node->buf && !b->aliased)
+                break; /* sorted by buffer */
+            TRY(check_shared_pair(v, a[i], a[j]));
+        }
+    }
+    return ST_OK;
+}
+
+/* ---- buffers */
+
+static Status check_buffer(const Verify *v, BufId id)
+{
+    const KBuf *b = &v->k->buf[id];
+    if (b->rank < 0 || b->rank > MAX_RANK)
+        return REFUSE(v, "%s: rank %d", b->name, b->rank);
+    for (int d = 0; d < b->rank; d++) {
+        bool last = d == b->rank - 1;
+        int64_t inner = last ? 1 : size_mul(b->shape[d + 1], b->stride[d + 1]);
+        if (b->shape[d] < 0 || (last && b->stride[d] != 1) ||
+            (!last && b->shape[d] > 1 && b->stride[d] < inner))
+            return REFUSE(v, "%s, dimension %d: extent %lld, stride %lld", b->name, d,
+                          (long long)b->shape[d], (long long)b->stride[d]);
+    }
+    if (is_argument(b))
+        return ST_OK;
+    int64_t room = b->cls == BUF_SHARED ? v->k->shared_bytes : v->k->private_bytes;
+    if (b->offset < 0 || b->offset % dtype_bytes(b->dt) || b->offset + buf_bytes(b) > room)
+        return REFUSE(v, "%s: bytes [%lld,%lld) of a workspace of %lld", b->name,
+                      (long long)b->offset, (long long)(b->offset + buf_bytes(b)), (long long)room);
+    return ST_OK;
+}
+
+/* Buffers in the same memory say so. */
+static Status check_overlap(const Verify *v, const KBuf *a, const KBuf *b)
+{
+    if (a->cls != b->cls || (a->aliased && b->aliased))
+        return ST_OK;
+    if (!is_argument(a)
+            ? a->offset < b->offset + buf_bytes(b) && b->offset < a->offset + buf_bytes(a)
+            : a->arg == b->arg)
+        return REFUSE(v, "%s and %s share memory and do not say so", a->name, b->name);
+    return ST_OK;
+}
+
+static Status check_buffers(const Verify *v)
+{
+    for (uint32_t i = 0; i < v->k->nbuf; i++)
+        TRY(check_buffer(v, (BufId)i));
+    for (uint32_t i = 0; i < v->k->nbuf; i++)
+        for (uint32_t j = i + 1; j < v->k->nbuf; j++)
+            TRY(check_overlap(v, &v->k->buf[i], &v->k->buf[j]));
+    return ST_OK;
+}
+
+static uint32_t greatest_var(const KNode *n)
+{
+    uint32_t most = 0;
+    for (; n; n = n->next) {
+        uint32_t inside = greatest_var(n->body);
+        most = inside > most ? inside : most;
+        if (n->op == K_LOOP && n->var > most)
+            most = n->var;
+    }
+    return most;
+}
+
+Status kir_verify(Ctx *cx, const Kir *k)
+{
+    Verify v = { .cx = cx, .k = k, .pool = k->pool, .acc = kir_accumulators(k) };
+    v.nvar = greatest_var(k->body) + 1;
+    v.rng = arena_array(k->arena, IxRange, v.nvar);
+    for (uint32_t i = 0; i < v.nvar; i++)
+        v.rng[i] = ASIS;
+    v.open = arena_array(k->arena, bool, v.nvar);
+    v.known = arena_array(k->arena, bool, k->nval);
+    v.made = arena_array(k->arena, bool, k->nval);
+    TRY(check_buffers(&v));
+    TRY(walk(&v, k->body));
+    return check_accesses(&v);
+}
