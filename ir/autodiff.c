@@ -302,14 +302,15 @@ uint32_t vjp_copy_region(const Graph *from, uint32_t region, Graph *to)
     return graph_region(to, r.kind, r.layer, r.bwd);
 }
 
-static Status copy_node(Ctx *cx, const Graph *in, Ref r, Graph *out, const Ref *map, Arena *scratch,
-                        Ref *to)
+static Status copy_node(Ctx *cx, const Graph *in, Ref r, const char *name, Graph *out,
+                        const Ref *map, Arena *scratch, Ref *to)
 {
     Node n = in->node[r];
     Ref *arg = arena_array(scratch, Ref, n.nargs);
     for (uint32_t k = 0; k < n.nargs; k++)
         arg[k] = map[n.arg[k]];
     n.arg = arg;
+    n.name = name;
     n.region = vjp_copy_region(in, n.region, out);
     return graph_add(cx, out, &n, to);
 }
@@ -331,7 +332,8 @@ Status vjp_merge(Vjp *v, const Graph *in, Graph *out, Ref *map)
         while (v->again[latest] != REF_NONE)
             latest = v->again[latest];
         if (map[latest] == REF_NONE)
-            TRY(copy_node(v->b.cx, in, latest, out, map, v->scratch, &map[latest]));
+            TRY(copy_node(v->b.cx, in, latest, in->node[r].name, out, map, v->scratch,
+                          &map[latest]));
         map[r] = map[latest];
     }
     return copy_outputs(v->b.cx, in, out, map);

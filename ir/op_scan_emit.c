@@ -13,7 +13,6 @@ static Status copy_joint_node(ScanGrad *s, Ref r, Graph *to, const Ref *map, uin
     for (uint32_t k = 0; k < n.nargs; k++)
         arg[k] = map[n.arg[k]];
     n.arg = arg;
-    n.name = NULL;
     n.region = region;
     return graph_add(s->outer->b.cx, to, &n, out);
 }

@@ -110,7 +110,6 @@ static Status copy_body(ScanGrad *s, Graph *g, Ref *map)
         for (uint32_t k = 0; k < n.nargs; k++)
             arg[k] = map[n.arg[k]];
         n.arg = arg;
-        n.name = NULL;
         n.region = vjp_copy_region(body, n.region, g);
         TRY(graph_add(s->outer->b.cx, g, &n, &map[r]));
     }
