@@ -110,8 +110,11 @@ static void expr_rehash(Stages *s)
 
 ExprId expr_add(Stages *s, const Expr *e)
 {
-    if (s->nexpr == 0)
+    if (s->nexpr == 0) {
+        s->expr_cap = 64;
+        s->expr = arena_array(s->arena, Expr, s->expr_cap);
         s->nexpr = 1;
+    }
     if (s->nexpr * 2 >= s->hash_cap)
         expr_rehash(s);
     uint64_t h = expr_hash(e);

@@ -2,6 +2,20 @@
 /* Plans as text, for people and for the comment above a kernel. */
 #include "codegen/plan.h"
 
+#include <string.h>
+
+void phase_take(Arena *arena, Phase *ph, const Nest *n)
+{
+    if (ph->nnest == ph->nest_cap) {
+        ph->nest_cap = ph->nest_cap ? 2 * ph->nest_cap : 4;
+        Nest *more = arena_array(arena, Nest, ph->nest_cap);
+        if (ph->nnest)
+            memcpy(more, ph->nest, sizeof *more * (size_t)ph->nnest);
+        ph->nest = more;
+    }
+    ph->nest[ph->nnest++] = *n;
+}
+
 static void print_nest(const Plan *p, const Nest *n, Strbuf *out)
 {
     static const char *const when[] = { "", "first ", "each step ", "last " };

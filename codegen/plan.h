@@ -66,6 +66,7 @@ int  map_stride(Stages *s, const Ix *ix, int nix, Var v, int lanes);
 /* Calls f for each READ below e, once each. */
 void expr_reads(Stages *s, ExprId e, void (*f)(void *arg, const Expr *read), void *arg);
 
+void phase_take(Arena *arena, Phase *ph, const Nest *n); /* appends a copy of n */
 void plan_print(const Plan *p, Strbuf *out);
 
 /* lower.c: the plan as a kernel. */

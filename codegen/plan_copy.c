@@ -84,13 +84,7 @@ static void fill_nest(Wanted *w, uint16_t buf, const Ix *ix, int nix, ExprId rea
     for (int i = 0; i < n.naxis; i++)
         span[n.axis[i]] = ix_var_count(s->pool, n.axis[i]);
     plan_nest(s, w->t, &n, span, false);
-    if (fill->nnest == fill->nest_cap) {
-        fill->nest_cap = fill->nest_cap ? 2 * fill->nest_cap : 4;
-        Nest *more = arena_array(s->arena, Nest, fill->nest_cap);
-        memcpy(more, fill->nest, sizeof *more * (size_t)fill->nnest);
-        fill->nest = more;
-    }
-    fill->nest[fill->nnest++] = n;
+    phase_take(s->arena, fill, &n);
 }
 
 static void copy_batch(Wanted *w, const Nest *n, Phase *fill)

@@ -344,7 +344,8 @@ static Phase *phase_add(Planner *pl)
     if (p->nphase == p->phase_cap) {
         const int cap = p->phase_cap ? 2 * p->phase_cap : 8;
         Phase *more = arena_array(pl->arena, Phase, cap);
-        memcpy(more, p->phase, sizeof *more * (size_t)p->nphase);
+        if (p->nphase)
+            memcpy(more, p->phase, sizeof *more * (size_t)p->nphase);
         p->phase = more;
         p->phase_cap = cap;
     }
@@ -352,16 +353,6 @@ static Phase *phase_add(Planner *pl)
     return &p->phase[p->nphase++];
 }
 
-static void phase_take(Planner *pl, Phase *ph, const Nest *n)
-{
-    if (ph->nnest == ph->nest_cap) {
-        ph->nest_cap = ph->nest_cap ? 2 * ph->nest_cap : 4;
-        Nest *more = arena_array(pl->arena, Nest, ph->nest_cap);
-        memcpy(more, ph->nest, sizeof *more * (size_t)ph->nnest);
-        ph->nest = more;
-    }
-    ph->nest[ph->nnest++] = *n;
-}
 
 static bool long_enough(const Planner *pl, Var v)
 {
@@ -386,7 +377,7 @@ static void nests_to_phases(Planner *pl, const Nest *nest, int nnest)
             last = phase_add(pl);
             last->each = !pl->plain && each_may(pl, n);
         }
-        phase_take(pl, last, n);
+        phase_take(pl->arena, last, n);
         last->team = last->each ? 0 : team_axis(pl, last, NULL);
     }
 }
@@ -617,7 +608,7 @@ static void plan_nests(Planner *pl)
         }
         for (int j = 0; j < fill.nnest; j++) {
             Phase *copy = phase_add(pl);
-            phase_take(pl, copy, &fill.nest[j]);
+            phase_take(pl->arena, copy, &fill.nest[j]);
             copy->team = team_axis(pl, copy, NULL);
             if (copy->team)
                 copy->block = choose_block(pl, copy);
