@@ -312,6 +312,38 @@ static void missing_policies(void **state)
     data_close(d);
 }
 
+/* What is known of one run says nothing of the next. */
+static void missing_at_a_run(void **state)
+{
+    Bench *b = *state;
+    DataConfig cfg = config_csv();
+    cfg.features = cfg.targets = (StrList)STRS("v");
+    cfg.categories = (StrList)STRS("w");
+    cfg.segment = "s";
+    cfg.window = 1, cfg.horizon = 1;
+    cfg.split[0] = 1, cfg.split[1] = cfg.split[2] = 0;
+    static const Missing policy[] = { MISSING_FFILL, MISSING_INTERPOLATE };
+    for (int m = 0; m < 2; m++) {
+        cfg.missing = policy[m];
+        put_text(b, "a.csv", "s,v,w\n1,1,p\n1,,q\n1,3,p\n2,,p\n2,5,p\n2,6,q\n2,7,p\n");
+        Data *d = open_ok(b, &cfg); /* ends 1, 4, 5: row 3 has no past */
+        assert_int_equal(data_rows(d, SPLIT_TRAIN), 3);
+        float x[3], y[1];
+        fetch1(b, d, SPLIT_TRAIN, 0, x, y);
+        assert_float_equal(x[0], 1, 0);
+        assert_float_equal(x[2], 1, 0);
+        fetch1(b, d, SPLIT_TRAIN, 1, x, y);
+        assert_float_equal(x[0], 5, 0);
+        data_close(d);
+        put_text(b, "a.csv", "s,v,w\n1,1,p\n1,2,q\n1,3,p\n2,4,\n2,5,p\n2,6,\n2,7,p\n");
+        d = open_ok(b, &cfg); /* ends 0, 1, 4, 5 */
+        assert_int_equal(data_rows(d, SPLIT_TRAIN), 4);
+        fetch1(b, d, SPLIT_TRAIN, 3, x, y);
+        assert_float_equal(x[1], 1, 0);
+        data_close(d);
+    }
+}
+
 static void groups_and_segments(void **state)
 {
     Bench *b = *state;
@@ -755,6 +787,7 @@ int main(void)
         TEST(rows_without_windows),
         TEST(scalers_on_train_rows),
         TEST(missing_policies),
+        TEST(missing_at_a_run),
         TEST(groups_and_segments),
         TEST(random_split),
         TEST(categories_and_classes),

@@ -11,12 +11,10 @@
 
 #include "ir/base/rng.h"
 
-/* SPLIT_COUNT: no sample. */
+/* SPLIT_COUNT: no sample.  The window lies within a run. */
 static int window_split(const Windows *w, const int64_t *bad, int64_t e)
 {
     const int64_t start = e - w->window + 1;
-    if (w->run && w->run[start] != w->run[e])
-        return SPLIT_COUNT;
     if (bad[e + 1] != bad[start])
         return SPLIT_COUNT;
     int split = -1;
