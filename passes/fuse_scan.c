@@ -14,7 +14,7 @@ Status pass_fuse_scan(PassCx *pcx, const Graph *in, Graph *out)
 {
     Groups *gs = group_start(pcx, in, (GroupLimits){ UINT32_MAX, UINT32_MAX });
     for (Ref r = 1; r < in->nnode; r++)
-        if (in->node[r].op == OP_scan)
+        if (in->node[r].op == OP_scan && group_is_open(gs, r))
             group_new(gs, r);
     return group_extract(gs, out);
 }

@@ -100,6 +100,15 @@ bool group_is_free(const Groups *gs, GroupId id, Ref r)
     return false;
 }
 
+static bool holds_fusion(const Graph *g)
+{
+    for (Ref r = 1; r < g->nnode; r++)
+        if (g->node[r].op == OP_fusion ||
+            (g->node[r].op == OP_scan && holds_fusion(g->node[r].attr.scan.body)))
+            return true;
+    return false;
+}
+
 bool group_is_open(const Groups *gs, Ref r)
 {
     const Op op = gs->in->node[r].op;
@@ -111,7 +120,8 @@ bool group_is_open(const Groups *gs, Ref r)
     case CLASS_CONTRACT:
         return true;
     default:
-        return op == OP_rand || op == OP_concat || op == OP_scan;
+        return op == OP_rand || op == OP_concat ||
+               (op == OP_scan && !holds_fusion(gs->in->node[r].attr.scan.body));
     }
 }
 

@@ -23,7 +23,7 @@ Groups *group_start(PassCx *pcx, const Graph *in, GroupLimits limits);
 /* Free for group id (0: for any): a group copies it instead of reading it.  A pad in front of a
  * scan is not: it runs before. */
 bool group_is_free(const Groups *gs, GroupId id, Ref r);
-/* A node that may become a member: it computes and is in no group. */
+/* A node that may become a member: it computes, is in no group and holds no fusion. */
 bool group_is_open(const Groups *gs, Ref r);
 GroupId group_of(const Groups *gs, Ref r);
 

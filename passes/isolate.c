@@ -30,6 +30,8 @@ Status pass_isolate(PassCx *pcx, const Graph *in, Graph *out)
 
     for (Ref r = in->nnode - 1; r > 0; r--) {
         const Node *n = &in->node[r];
+        if (n->op == OP_scan && !group_is_open(gs, r))
+            return FAIL(pcx->cx, TYPE, "isolate: scan: its body holds a fusion already");
         if (group_is_open(gs, r) || (wanted[r] && group_is_free(gs, 0, r)))
             want_reads(gs, group_new(gs, r), wanted);
         for (uint32_t i = 0; i < n->nargs && n->op == OP_fusion; i++)
