@@ -266,12 +266,20 @@ Ref vjp_take_value(Vjp *v, Ref r)
     return vjp_take(v, r, 0);
 }
 
+static bool passes_on(const Vjp *v, const Node *n)
+{
+    bool any = false;
+    for (uint32_t k = 0; k < n->nargs && !any; k++)
+        any = vjp_wants(v, n->arg[k]);
+    return any;
+}
+
 void vjp_sweep(Vjp *v, Ref last, Ref first)
 {
     for (Ref r = last; r >= first && v->b.status == ST_OK; r--) {
         vjp_reserve(v);
         const Node n = vjp_node(v, r);
-        if (v->part[r] == NULL || v->pinned[r] || n.nargs == 0)
+        if (v->part[r] == NULL || v->pinned[r] || !passes_on(v, &n))
             continue;
         v->b.region = vjp_region(v->b.g, n.region);
         vjp_fn[n.op](v, r, n.type.dt == DT_NONE ? REF_NONE : vjp_take_value(v, r));
