@@ -140,17 +140,17 @@ Status layer_reshape(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *o
 Status layer_concat(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
 {
     const Shape first = layer_shape(lx, in[0]);
-    const int axis = l->axis < 0 ? first.rank + l->axis : l->axis + 1;
+    const int64_t axis = l->axis < 0 ? (int64_t)first.rank + l->axis : (int64_t)l->axis + 1;
     if (axis < 1 || axis >= first.rank)
         return layer_fail(lx, l, "there is no axis %d in %s", l->axis, layer_shape_str(first));
     for (int i = 1; i < nin; i++) {
         Shape s = layer_shape(lx, in[i]);
         s.dim[axis] = first.dim[axis];
         if (!shape_eq(&s, &first))
-            return layer_fail(lx, l, "inputs differ in more than axis %d: %s and %s", axis - 1,
+            return layer_fail(lx, l, "inputs differ in more than axis %d: %s and %s", (int)axis - 1,
                               layer_shape_str(first), layer_shape_str(layer_shape(lx, in[i])));
     }
-    *out = build_concat(lx->b, in, nin, axis);
+    *out = build_concat(lx->b, in, nin, (int)axis);
     return ST_OK;
 }
 

@@ -116,12 +116,13 @@ static Status find_input(Reader *r, const Layer *l, int k, int *out)
     const Model *m = r->m;
     const char *want = l->input.at[k],
                **name = arena_array(r->arena, const char *, m->nlayer + 1 + m->data.nrandom);
+    const Json *v = json_member(l->at, "input");
     int n = 0;
     for (int i = 0; i < m->nlayer; i++) {
         const bool hit = strcmp(m->layer[i]->name, want) == 0;
-        const Json *v = json_member(l->at, "input");
         if (hit && i >= l->index)
-            return json_fail(r->cx, ST_VALUE, v, NULL, "\"%s\" is no earlier layer", want);
+            return json_fail(r->cx, ST_VALUE, v ? v : l->at, NULL, "\"%s\" is no earlier layer",
+                             want);
         if (hit) {
             *out = i;
             return ST_OK;
@@ -134,7 +135,6 @@ static Status find_input(Reader *r, const Layer *l, int k, int *out)
         return ST_OK;
     for (int i = 0; i < m->data.nrandom; i++)
         name[n++] = m->data.random_inputs[i].name;
-    const Json *v = json_member(l->at, "input");
     return json_fail(r->cx, ST_VALUE, v ? v : l->at, json_hint(r->arena, want, name, n),
                      "no earlier layer and no data input has the name \"%s\"", want);
 }
@@ -148,6 +148,9 @@ static Status link_layers(Reader *r)
         m->loss->prediction = m->layer[m->nlayer - 1]->name;
     for (int i = m->nlayer - 1; i >= 0; i--) {
         Layer *l = m->layer[i];
+        if (is_data_input(m, l->name))
+            return json_fail(r->cx, ST_VALUE, json_member(l->at, "name"), NULL,
+                             "a data input has this name too");
         if (l->input.n == 0) {
             l->input = (StrList){ arena_array(r->arena, const char *, 1), 1 };
             l->input.at[0] = i == 0 ? "x" : m->layer[i - 1]->name;
@@ -167,9 +170,6 @@ static Status link_layers(Reader *r)
             return json_fail(r->cx, ST_VALUE, l->at, NULL,
                              "\"%s\" does not lead to the prediction \"%s\"", l->name,
                              m->loss->prediction);
-        if (is_data_input(m, l->name))
-            return json_fail(r->cx, ST_VALUE, json_member(l->at, "name"), NULL,
-                             "a data input has this name too");
     }
     return ST_OK;
 }

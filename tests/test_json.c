@@ -293,6 +293,30 @@ static void overrides_and_defaults_are_resolved(void **state)
     model_free(again);
 }
 
+/* Every byte of a model replaced by whatever has a meaning in JSON: a model or a message. */
+static void damaged_models_give_a_message(void **state)
+{
+    (void)state;
+    static const char text[] = MODEL("{\"name\": \"c\", \"type\": \"conv1d\", \"filters\": 4, "
+                                     "\"kernel\": [3], \"padding\": 1},\n  " Y,
+                                     ",\n \"train\": {\"epochs\": 2, \"clip_norm\": 1.5}");
+    static const char odd[] = "{}[]\",:-0e.tx\\\x01\xFF";
+    for (size_t i = 0; i < sizeof text - 1; i++) {
+        for (size_t k = 0; k < sizeof odd - 1; k++) {
+            char damaged[sizeof text];
+            memcpy(damaged, text, sizeof text);
+            damaged[i] = odd[k];
+            Ctx cx;
+            Model *m;
+            const Status st = load(&cx, damaged, NULL, &m);
+            if (st == ST_OK)
+                model_free(m);
+            else
+                assert_true(status_exit_code(st) == 3 && cx.msg[0] && cx.line >= 1 && cx.col >= 1);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +326,7 @@ int main(void)
         cmocka_unit_test(survives_damage),
         cmocka_unit_test(gives_decoded_values),
         cmocka_unit_test(says_where_and_what),
+        cmocka_unit_test(damaged_models_give_a_message),
         cmocka_unit_test(overrides_and_defaults_are_resolved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,7 @@
 #include "ir/base/rng.h"
 #include "ir/eval.h"
 #include "ir/text.h"
-#include "models/model.h"
+#include "models/layer.h"
 
 /* One model, its data's shape, and values for all inputs of its graphs by name. */
 typedef struct Bench {
@@ -858,6 +858,72 @@ static void shapes_that_do_not_fit_are_said(void **state)
     }
 }
 
+/* Every layer type with every key at odd values, on inputs of every rank: a graph or a message. */
+static void odd_values_give_a_graph_or_a_message(void **state)
+{
+    (void)state;
+    static const char *const odd[] = {
+        "0",   "-1",    "1",     "3",       "2147483647", "9007199254740992",
+        "0.5", "1e300", "null",  "\"\"",    "\"same\"",   "\"last\"",
+        "[]",  "[2]",   "[1,2]", "[1,2,3]", "[-1]",       "{}",
+        "true"
+    };
+    static const char *const shapes[] = { "[]", "[4]", "[6, 3]", "[6, 5, 2]", "[1, 1]" };
+    int built = 0;
+    for (int t = 0; t < layer_ntypes; t++) {
+        const LayerType *type = &layer_types[t];
+        for (int k = 0; k < key_layers.n; k++) {
+            const KeyInfo *key = &key_layers.row[k];
+            if (strcmp(key->section, type->name) != 0)
+                continue;
+            for (size_t v = 0; v < sizeof odd / sizeof *odd; v++) {
+                for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+                    Strbuf text = { 0 };
+                    strbuf_printf(&text,
+                                  "{\"data\": {\"random\": {\"x\": %s, \"y\": [1], \"rows\": 8}}, "
+                                  "\"layers\": [{\"name\": \"o\", \"type\": \"%s\", "
+                                  "\"input\": %s",
+                                  shapes[s], type->name,
+                                  type->ninput > 1 ? "[\"x\", \"x\"]" : "\"x\"");
+                    for (int q = 0; q < key_layers.n; q++) {
+                        const KeyInfo *other = &key_layers.row[q];
+                        if (q != k && strcmp(other->section, type->name) == 0 && other->deflt &&
+                            strcmp(other->deflt, REQUIRED) == 0)
+                            strbuf_printf(&text, ", \"%s\": %s", other->key,
+                                          strcmp(other->key, "rate") == 0 ? "0.5" : "2");
+                    }
+                    strbuf_printf(&text,
+                                  ", \"%s\": %s}, {\"type\": \"flatten\"}, {\"type\": \"dense\", "
+                                  "\"units\": 1}], \"loss\": {\"type\": \"mse\"}}",
+                                  key->key, odd[v]);
+                    Ctx cx;
+                    Model *m;
+                    ctx_init(&cx);
+                    const Status st = model_parse(&cx, "odd.json", text.s, NULL, 0, &m);
+                    if (st == ST_OK) {
+                        Bench bench, *b = &bench;
+                        Graph *g;
+                        ctx_init(&b->cx);
+                        start_parsed(b, m, 2);
+                        const Status bs =
+                            model_build(&b->cx, m, &b->d, BUILD_TRAIN, 2, b->arena, &g);
+                        built += bs == ST_OK;
+                        if (bs == ST_OK)
+                            OK(graph_verify(&b->cx, g));
+                        else
+                            assert_true(status_exit_code(bs) == 3 && b->cx.msg[0]);
+                        stop(b);
+                    } else if (status_exit_code(st) != 3 || cx.line != 1 || !cx.msg[0]) {
+                        fail_msg("%s: %s", text.s, cx.msg);
+                    }
+                    strbuf_free(&text);
+                }
+            }
+        }
+    }
+    assert_true(built > 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -876,6 +942,7 @@ int main(void)
         cmocka_unit_test(initialisers_depend_on_name_and_seed),
         cmocka_unit_test(probes_are_outputs_of_their_own_graph),
         cmocka_unit_test(shapes_that_do_not_fit_are_said),
+        cmocka_unit_test(odd_values_give_a_graph_or_a_message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
