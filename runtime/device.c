@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/cc.h"
+
 static const DeviceOps *const devices[] = { &device_cpu };
 
 Status gtc_device_open(Ctx *cx, const char *spec, int threads, GtcDevice **out)
@@ -71,16 +73,15 @@ Status gtc_cache_clear(Ctx *cx, GtcCacheInfo *out)
 int gtc_compilers(Ctx *cx, GtcCompiler *out, int max)
 {
     Cache *c = NULL;
-    Jit *j = NULL;
-    int n = 0;
-    if (cache_open(cx, &c) == ST_OK && jit_open(cx, c, &j) == ST_OK)
-        for (; n < jit_count(j) && n < max; n++) {
-            const char *path, *version;
-            jit_describe(j, n, &path, &version);
-            snprintf(out[n].path, sizeof out[n].path, "%s", path);
-            snprintf(out[n].version, sizeof out[n].version, "%s", version);
-        }
-    jit_close(j);
+    CompilerList list;
+    if (cache_open(cx, &c) != ST_OK)
+        return 0;
+    cc_find(cx, c, &list);
     cache_close(c);
+    const int n = list.n < max ? list.n : max;
+    for (int i = 0; i < n; i++) {
+        snprintf(out[i].path, sizeof out[i].path, "%s", list.at[i].path);
+        snprintf(out[i].version, sizeof out[i].version, "%s", list.at[i].version);
+    }
     return n;
 }

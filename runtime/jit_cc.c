@@ -30,16 +30,10 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#elif defined(__aarch64__)
-#include <sys/auxv.h>
-#endif
-
-#include "ir/base/hash.h"
 #include "ir/base/os.h"
+#include "runtime/cc.h"
 
-enum { MAX_CC = 3, MAX_WORDS = 16, MAX_ARGS = 48, MAX_UNITS = 64, SMALL_TEXT = 6000 };
+enum { BIG_TEXT = 16000, SMALL_TEXT = 6000 };
 
 #if defined(GTC_SANITIZE) && defined(__clang__)
 #define BUILD "sanitized by clang"
@@ -49,22 +43,10 @@ enum { MAX_CC = 3, MAX_WORDS = 16, MAX_ARGS = 48, MAX_UNITS = 64, SMALL_TEXT = 6
 #define BUILD "plain"
 #endif
 
-typedef struct Compiler {
-    char path[256];
-    char version[128]; /* first line of --version */
-    bool clang;
-    char words[512]; /* $CC cut into words, or the path */
-    const char *word[MAX_WORDS];
-    int nword;
-    char id[512]; /* path, size, time: what changes when it is replaced */
-} Compiler;
-
 struct Jit {
     Cache *cache;
-    Compiler cc[MAX_CC];
-    int ncc;
-    char why_none[320];
-    char short_name[160]; /* "clang 14.0.6" */
+    CompilerList cc;
+    char name[160]; /* "clang 14.0.6" */
     char isa[48];
     bool said_none;
 };
@@ -79,164 +61,16 @@ struct JitModule {
     int nlib;
 };
 
-/* ------------------------------------------------------------ which compilers */
-
-static bool is_program(const Os *os, const char *path)
-{
-    struct stat st;
-    return os->stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
-}
-
-/* The absolute path of a word as the system would find it. */
-static bool find_program(const Os *os, const char *word, char *path, size_t cap)
-{
-    if (strchr(word, '/')) {
-        snprintf(path, cap, "%s", word);
-        return strlen(word) < cap && is_program(os, path);
-    }
-    const char *dirs = getenv("PATH");
-    for (const char *d = dirs ? dirs : "/usr/bin:/bin"; *d;) {
-        const size_t n = strcspn(d, ":");
-        if (n && n + strlen(word) + 2 <= cap) {
-            snprintf(path, cap, "%.*s/%s", (int)n, d, word);
-            if (is_program(os, path))
-                return true;
-        }
-        d += n + (d[n] == ':');
-    }
-    return false;
-}
-
-/* Runs it with one argument and keeps the beginning of what it says.  Returns its exit status. */
-static int ask(const Os *os, const Compiler *c, const char *arg, char *answer, size_t cap)
-{
-    const char *argv[MAX_WORDS + 2];
-    answer[0] = '\0';
-    const int fd = memfd_create("gtc-cc", MFD_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    for (int i = 0; i < c->nword; i++)
-        argv[i] = c->word[i];
-    argv[c->nword] = arg;
-    argv[c->nword + 1] = NULL;
-    const int rc = os->spawn(argv, fd);
-    const ssize_t got = pread(fd, answer, cap - 1, 0);
-    answer[got > 0 ? got : 0] = '\0';
-    answer[strcspn(answer, "\n")] = '\0';
-    close(fd);
-    return rc;
-}
-
-/* The version is cached, because asking clang takes 60 ms. */
-static void learn_version(Ctx *cx, Cache *cache, Compiler *c)
-{
-    struct stat st;
-    char *data = NULL;
-    size_t n = 0;
-    Strbuf id = { 0 }, what = { 0 };
-
-    if (cx->os->stat(c->path, &st) == 0)
-        strbuf_printf(&id, "%s %lld %lld.%09ld", c->path, (long long)st.st_size,
-                      (long long)st.st_mtim.tv_sec, (long)st.st_mtim.tv_nsec);
-    snprintf(c->id, sizeof c->id, "%s", strbuf_str(&id));
-    strbuf_printf(&what, "program: %s\ncommand:", c->id);
-    for (int i = 0; i < c->nword; i++)
-        strbuf_printf(&what, " %s", c->word[i]);
-    strbuf_putc(&what, '\n');
-
-    const CacheKey key = { "cc", strbuf_str(&what), "asked: --version\n" };
-    if (cache_get(cx, cache, &key, &data, &n)) {
-        snprintf(c->version, sizeof c->version, "%.*s", (int)n, data);
-        free(data);
-    } else if (ask(cx->os, c, "--version", c->version, sizeof c->version) == 0) {
-        cache_put(cx, cache, &key, c->version, strlen(c->version));
-    }
-    strbuf_free(&id);
-    strbuf_free(&what);
-    c->clang = strstr(c->version, "clang") != NULL;
-}
-
-/* "Debian clang version 14.0.6" is clang 14.0.6, "gcc (Debian 12.2.0-14) 12.2.0" gcc 12.2.0. */
-static void name_shortly(Jit *j)
-{
-    const Compiler *c = &j->cc[0];
-    const char *at = strstr(c->version, "version "), *number = at ? at + 8 : NULL;
-    if (!number) {
-        number = strrchr(c->version, ' ');
-        number = number ? number + 1 : "";
-    }
-    snprintf(j->short_name, sizeof j->short_name, "%s%s%.*s", c->clang ? "clang" : "gcc",
-             *number ? " " : "", (int)strcspn(number, " "), number);
-}
-
-static void add_compiler(Ctx *cx, Jit *j, const char *command)
-{
-    Compiler *c = &j->cc[j->ncc];
-    char real[2][PATH_MAX];
-
-    memset(c, 0, sizeof *c);
-    snprintf(c->words, sizeof c->words, "%s", command);
-    char *save = NULL;
-    for (char *w = strtok_r(c->words, " \t\n", &save); w && c->nword < MAX_WORDS;
-         w = strtok_r(NULL, " \t\n", &save))
-        c->word[c->nword++] = w;
-    if (!c->nword || !find_program(cx->os, c->word[0], c->path, sizeof c->path))
-        return;
-    c->word[0] = c->path;
-    for (int i = 0; i < j->ncc; i++) /* cc is most often gcc again */
-        if (realpath(c->path, real[0]) && realpath(j->cc[i].path, real[1]) &&
-            strcmp(real[0], real[1]) == 0)
-            return;
-    learn_version(cx, j->cache, c);
-    j->ncc++;
-}
-
-static void learn_isa(char *out, size_t cap)
-{
-    uint32_t id[32] = { 0 };
-    char hex[33];
-    const char *arch = "unknown";
-#if defined(__x86_64__)
-    arch = "x86-64";
-    uint32_t b = 0;
-    __get_cpuid(0, &id[0], &id[1], &id[2], &id[3]);
-    __get_cpuid(1, &id[4], &b, &id[5], &id[6]); /* b holds the core's own number */
-    id[5] &= ~(1u << 27);
-    __get_cpuid_count(7, 0, &id[8], &id[9], &id[10], &id[11]);
-    __get_cpuid_count(7, 1, &id[12], &id[13], &id[14], &id[15]);
-#elif defined(__aarch64__)
-    arch = "aarch64";
-    const uint64_t cap1 = getauxval(AT_HWCAP), cap2 = getauxval(AT_HWCAP2);
-    memcpy(id, &cap1, 8);
-    memcpy(id + 2, &cap2, 8);
-#endif
-    hash_hex(id, sizeof id, hex);
-    snprintf(out, cap, "%s %.16s", arch, hex);
-}
-
 Status jit_open(Ctx *cx, Cache *cache, Jit **out)
 {
     Jit *j = *out = calloc(1, sizeof *j);
     if (!j)
         return FAIL(cx, MEMORY, "no memory for the compiler driver");
     j->cache = cache;
-    learn_isa(j->isa, sizeof j->isa);
-    const char *own = getenv("CC");
-    if (own && *own) {
-        add_compiler(cx, j, own);
-        snprintf(j->why_none, sizeof j->why_none, "CC=%.256s: not found", own);
-    } else {
-#if !defined(GTC_SANITIZE) || defined(__clang__)
-        add_compiler(cx, j, "clang");
-#endif
-#if !defined(GTC_SANITIZE) || !defined(__clang__)
-        add_compiler(cx, j, "gcc");
-        add_compiler(cx, j, "cc");
-#endif
-        snprintf(j->why_none, sizeof j->why_none, "no C compiler (clang, gcc, cc) in PATH");
-    }
-    if (j->ncc)
-        name_shortly(j);
+    cc_isa(j->isa, sizeof j->isa);
+    cc_find(cx, cache, &j->cc);
+    if (j->cc.n)
+        cc_name(&j->cc.at[0], j->name, sizeof j->name);
     return ST_OK;
 }
 
@@ -247,55 +81,10 @@ void jit_close(Jit *j)
 
 const char *jit_compiler(const Jit *j)
 {
-    return j->ncc ? j->short_name : j->why_none;
-}
-
-int jit_count(const Jit *j)
-{
-    return j->ncc;
-}
-
-void jit_describe(const Jit *j, int i, const char **path, const char **version)
-{
-    *path = j->cc[i].path;
-    *version = j->cc[i].version;
+    return j->cc.n ? j->name : j->cc.why_none;
 }
 
 /* ------------------------------------------------------------ one translation unit */
-
-/* clang -O1 gives the full speed at half the time, since the text is vectorised already; gcc needs
- * -O2 to form fused multiply-adds. */
-static int flags_of(const Compiler *c, int lanes, const char **arg)
-{
-    int n = 0;
-#if defined(GTC_SANITIZE)
-    arg[n++] = "-O1";
-    arg[n++] = "-g";
-    arg[n++] = "-fsanitize=address,undefined";
-    arg[n++] = "-fno-sanitize-recover=all";
-    (void)c;
-#else
-    arg[n++] = c->clang ? "-O1" : "-O2";
-#endif
-    arg[n++] = "-std=gnu11";
-#if defined(__aarch64__)
-    arg[n++] = "-mcpu=native";
-#else
-    arg[n++] = "-march=native";
-    if (lanes == 16)
-        arg[n++] = "-mprefer-vector-width=512";
-#endif
-    (void)lanes;
-    arg[n++] = "-fno-math-errno";
-    arg[n++] = "-fno-trapping-math";
-    arg[n++] = "-fno-signed-zeros";
-    arg[n++] = "-ffp-contract=fast";
-    arg[n++] = "-fPIC";
-    arg[n++] = "-shared";
-    arg[n++] = "-w";
-    arg[n++] = "-pipe";
-    return n;
-}
 
 typedef struct Unit {
     const Kernel **kernel;
@@ -310,12 +99,10 @@ typedef struct Unit {
 typedef struct Job { /* one run of a compiler */
     const Os *os;
     const Compiler *cc;
-    const Unit *unit;
+    Unit *unit;
     int lanes;
     char base[PATH_MAX]; /* base.c, base.so, base.log */
     int rc;
-    bool threaded;
-    pthread_t thread;
 } Job;
 
 static void unit_key(const Jit *j, int lanes, Unit *u)
@@ -335,28 +122,15 @@ static void unit_key(const Jit *j, int lanes, Unit *u)
     u->source = b.s + at;
 }
 
-static void how_text(const Compiler *c, int lanes, Strbuf *out)
-{
-    const char *flag[MAX_ARGS];
-    const int n = flags_of(c, lanes, flag);
-    strbuf_printf(out, "compiler: %s\nprogram: %s\nflags:", c->version, c->id);
-    for (int i = 0; i < n; i++)
-        strbuf_printf(out, " %s", flag[i]);
-    for (int i = 1; i < c->nword; i++)
-        strbuf_printf(out, " %s", c->word[i]);
-    strbuf_putc(out, '\n');
-}
-
 static void file_of(const Job *job, const char *end, char path[PATH_MAX + 8])
 {
     snprintf(path, PATH_MAX + 8, "%s%s", job->base, end);
 }
 
-static void *job_main(void *arg)
+static void job_run(Job *job)
 {
-    Job *job = arg;
     char c[PATH_MAX + 8], so[PATH_MAX + 8], log[PATH_MAX + 8];
-    const char *argv[MAX_WORDS + MAX_ARGS + 8];
+    const char *argv[MAX_CC_WORDS + MAX_CC_FLAGS + 8];
     Ctx cx; /* of this thread alone; what fails shows in rc */
     int n = 0;
 
@@ -367,10 +141,10 @@ static void *job_main(void *arg)
     file_of(job, ".so", so);
     file_of(job, ".log", log);
     if (os_write_file(&cx, c, job->unit->source, strlen(job->unit->source)) != ST_OK)
-        return NULL;
+        return;
     for (int i = 0; i < job->cc->nword; i++)
         argv[n++] = job->cc->word[i];
-    n += flags_of(job->cc, job->lanes, argv + n);
+    n += cc_flags(job->cc, job->lanes, argv + n);
     argv[n++] = "-o";
     argv[n++] = so;
     argv[n++] = "-x";
@@ -381,7 +155,6 @@ static void *job_main(void *arg)
     job->rc = job->os->spawn(argv, fd);
     if (fd >= 0)
         job->os->close(fd);
-    return NULL;
 }
 
 /* ------------------------------------------------------------ loading */
@@ -417,9 +190,16 @@ static void library_close(const Os *os, Library *lib)
     close(lib->fd);
 }
 
+static int core_count(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+}
+
 /* What one jit_load works with. */
 typedef struct Load {
     Ctx *cx;
+    Arena *arena;
     Jit *j;
     JitModule *m;
     const Kernel *k;
@@ -467,7 +247,7 @@ static void unit_lookup(Load *l, Unit *u, const Compiler *cc)
     if (l->no_cache)
         return;
     if (cc)
-        how_text(cc, l->lanes, &how);
+        cc_how(cc, l->lanes, &how);
     const CacheKey key = { "tu", u->what, cc ? strbuf_str(&how) : NULL };
     if (cache_get(l->cx, l->j->cache, &key, &bytes, &n)) {
         if (!unit_load(l, u, bytes, n, CODE_CACHED)) {
@@ -507,7 +287,7 @@ static void job_finish(Load *l, Job *job, Unit *u)
     if (job->rc == 0 && os_read_file(&quiet, path, &bytes, &n) == ST_OK &&
         unit_load(l, u, bytes, n, CODE_COMPILED) && !l->no_cache) {
         Strbuf how = { 0 };
-        how_text(job->cc, l->lanes, &how);
+        cc_how(job->cc, l->lanes, &how);
         cache_put(l->cx, l->j->cache, &(CacheKey){ "tu", u->what, strbuf_str(&how) }, bytes, n);
         strbuf_free(&how);
     }
@@ -529,31 +309,46 @@ static void job_finish(Load *l, Job *job, Unit *u)
     os->unlink(path);
 }
 
-/* Compiles the units that are not loaded yet, side by side. */
+typedef struct Pool { /* jobs that a few threads take in turn */
+    Job *job;
+    int n;
+    _Atomic int next;
+} Pool;
+
+static void *pool_main(void *arg)
+{
+    Pool *pool = arg;
+    for (int i; (i = pool->next++) < pool->n;)
+        job_run(&pool->job[i]);
+    return NULL;
+}
+
+/* Compiles the units that are not loaded yet, as many at a time as there are cores. */
 static void units_compile(Load *l, Unit *unit, int n, const Compiler *cc)
 {
-    Job *job = calloc((size_t)n, sizeof *job);
-    if (!job || !folder_make(l)) {
-        free(job);
+    enum { MAX_THREADS = 64 };
+    pthread_t thread[MAX_THREADS];
+    int missing = 0, started = 0;
+    for (int i = 0; i < n; i++)
+        missing += !unit[i].loaded;
+    if (!missing || !folder_make(l))
         return;
-    }
-    for (int i = 0; i < n; i++) {
-        if (unit[i].loaded)
-            continue;
-        job[i] = (Job){ .os = l->cx->os, .cc = cc, .unit = &unit[i], .lanes = l->lanes };
-        snprintf(job[i].base, sizeof job[i].base, "%s/%d", l->tmp, i);
-        job[i].threaded = pthread_create(&job[i].thread, NULL, job_main, &job[i]) == 0;
-        if (!job[i].threaded)
-            job_main(&job[i]);
-    }
-    for (int i = 0; i < n; i++) {
-        if (unit[i].loaded)
-            continue;
-        if (job[i].threaded)
-            pthread_join(job[i].thread, NULL);
-        job_finish(l, &job[i], &unit[i]);
-    }
-    free(job);
+
+    Pool pool = { .job = arena_array(l->arena, Job, missing) };
+    for (int i = 0; i < n; i++)
+        if (!unit[i].loaded) {
+            Job *job = &pool.job[pool.n];
+            *job = (Job){ .os = l->cx->os, .cc = cc, .unit = &unit[i], .lanes = l->lanes };
+            snprintf(job->base, sizeof job->base, "%s/%d", l->tmp, pool.n++);
+        }
+    for (int more = core_count() - 1; started < more && started < missing - 1; started++)
+        if (started == MAX_THREADS || pthread_create(&thread[started], NULL, pool_main, &pool))
+            break;
+    pool_main(&pool);
+    for (int i = 0; i < started; i++)
+        pthread_join(thread[i], NULL);
+    for (int i = 0; i < pool.n; i++)
+        job_finish(l, &pool.job[i], pool.job[i].unit);
 }
 
 /* ------------------------------------------------------------ a program's kernels */
@@ -565,28 +360,26 @@ static int longer_text(const void *pa, const void *pb)
     return na != nb ? (na < nb ? 1 : -1) : strcmp(a->name, b->name);
 }
 
-static int core_count(void)
+/* A kernel with much text is a unit of its own, which other programs share; the others fill a unit
+ * a core, each going where there is least.  The same kernels always fall into the same units. */
+static int units_fill(Arena *arena, const Kernel **sorted, int n, Unit *unit)
 {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
-}
-
-/* The longest first, each to the unit with the least text; the same kernels always fall into the
- * same units. */
-static int units_fill(const Kernel **sorted, int n, Unit *unit, const Kernel **room)
-{
+    int big = 0;
+    while (big < n && strlen(sorted[big]->source) >= BIG_TEXT) {
+        unit[big] = (Unit){ .kernel = &sorted[big], .nkernel = 1 };
+        big++;
+    }
     size_t total = 0;
-    for (int i = 0; i < n; i++)
+    for (int i = big; i < n; i++)
         total += strlen(sorted[i]->source);
-    int nunit = core_count();
-    nunit = nunit < MAX_UNITS ? nunit : MAX_UNITS;
-    nunit = total / SMALL_TEXT + 1 < (size_t)nunit ? (int)(total / SMALL_TEXT + 1) : nunit;
-    nunit = n < nunit ? n : nunit;
-    for (int i = 0; i < nunit; i++)
-        unit[i] = (Unit){ .kernel = room + (size_t)i * (size_t)n };
-    for (int i = 0; i < n; i++) {
-        Unit *least = &unit[0];
-        for (int u = 1; u < nunit; u++)
+    const int most = (int)(total / SMALL_TEXT) + 1, cores = core_count();
+    const int spread = most < cores ? most : cores,
+              nunit = big + (n - big < spread ? n - big : spread);
+    for (int u = big; u < nunit; u++)
+        unit[u] = (Unit){ .kernel = arena_array(arena, const Kernel *, n - big) };
+    for (int i = big; i < n; i++) {
+        Unit *least = &unit[big];
+        for (int u = big + 1; u < nunit; u++)
             if (unit[u].text < least->text)
                 least = &unit[u];
         least->kernel[least->nkernel++] = sorted[i];
@@ -601,10 +394,10 @@ static void kernel_alone(Load *l, const Kernel *k)
     Unit u = { .kernel = &k, .nkernel = 1 };
     l->log[0] = '\0';
     unit_key(j, l->lanes, &u);
-    for (int i = 0; i < j->ncc && !u.loaded; i++)
-        unit_lookup(l, &u, &j->cc[i]);
-    for (int i = 0; i < j->ncc && !u.loaded; i++)
-        units_compile(l, &u, 1, &j->cc[i]);
+    for (int i = 0; i < j->cc.n && !u.loaded; i++)
+        unit_lookup(l, &u, &j->cc.at[i]);
+    for (int i = 0; i < j->cc.n && !u.loaded; i++)
+        units_compile(l, &u, 1, &j->cc.at[i]);
     if (!u.loaded)
         log_say(l->cx, LOG_WARN, "%s: %s; it runs in the interpreter, slowly%s%s", k->name,
                 !u.failed ? "no folder for the compiler's files"
@@ -616,60 +409,61 @@ static void kernel_alone(Load *l, const Kernel *k)
 static void say_no_compiler(Load *l, int n)
 {
     if (n && !l->j->said_none) {
-        log_say(l->cx, LOG_WARN, "%s; %d kernel%s in the interpreter, slowly", l->j->why_none, n,
+        log_say(l->cx, LOG_WARN, "%s; %d kernel%s in the interpreter, slowly", l->j->cc.why_none, n,
                 n == 1 ? " runs" : "s run");
         l->j->said_none = true;
     }
 }
 
-Status jit_load(Ctx *cx, Jit *j, int lanes, const Kernel *k, int n, bool no_cache, Code *code,
-                JitModule **out)
+static void load_all(Load *l)
 {
-    Load l = { .cx = cx, .j = j, .k = k, .n = n, .code = code, .lanes = lanes };
-    Unit unit[MAX_UNITS];
-    const size_t rows = MAX_UNITS + 1, cols = n > 0 ? (size_t)n : 1;
+    Jit *j = l->j;
+    const Kernel **sorted = arena_array(l->arena, const Kernel *, l->n);
+    Unit *unit = arena_array(l->arena, Unit, l->n);
+    int unique = 0, missing = 0;
 
-    l.no_cache = no_cache;
-    for (int i = 0; i < n; i++)
-        code[i] = (Code){ NULL, CODE_NONE };
-    *out = l.m = calloc(1, sizeof *l.m);
-    const Kernel **room = calloc(rows * cols, sizeof *room), **sorted = room;
-    if (!l.m || !room) {
-        free(l.m);
-        free(room);
-        *out = NULL;
-        return FAIL(cx, MEMORY, "no memory to load %d kernels", n);
-    }
-    for (int i = 0; i < n; i++)
-        sorted[i] = &k[i];
-    if (n)
-        qsort(sorted, (size_t)n, sizeof *sorted, longer_text);
-    int unique = 0; /* equal kernels have equal names */
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < l->n; i++)
+        sorted[i] = &l->k[i];
+    qsort(sorted, (size_t)l->n, sizeof *sorted, longer_text);
+    for (int i = 0; i < l->n; i++) /* equal kernels have equal names */
         if (!unique || strcmp(sorted[unique - 1]->name, sorted[i]->name) != 0)
             sorted[unique++] = sorted[i];
-    const int nunit = unique ? units_fill(sorted, unique, unit, room + cols) : 0;
-
-    int missing = 0;
-    for (int i = 0; i < nunit; i++) {
-        unit_key(j, lanes, &unit[i]);
-        unit_lookup(&l, &unit[i], j->ncc ? &j->cc[0] : NULL);
+    const int n = units_fill(l->arena, sorted, unique, unit);
+    for (int i = 0; i < n; i++) {
+        unit_key(j, l->lanes, &unit[i]);
+        unit_lookup(l, &unit[i], j->cc.n ? &j->cc.at[0] : NULL);
     }
-    if (j->ncc && nunit)
-        units_compile(&l, unit, nunit, &j->cc[0]);
-    for (int i = 0; i < nunit; i++) {
+    if (j->cc.n)
+        units_compile(l, unit, n, &j->cc.at[0]);
+    for (int i = 0; i < n; i++) {
         for (int at = 0; at < unit[i].nkernel && !unit[i].loaded; at++) {
-            if (j->ncc)
-                kernel_alone(&l, unit[i].kernel[at]);
+            if (j->cc.n)
+                kernel_alone(l, unit[i].kernel[at]);
             missing++;
         }
         free(unit[i].what);
     }
-    if (!j->ncc)
-        say_no_compiler(&l, missing);
-    if (l.tmp[0])
-        rmdir(l.tmp);
-    free(room);
+    if (!j->cc.n)
+        say_no_compiler(l, missing);
+    if (l->tmp[0])
+        rmdir(l->tmp);
+}
+
+Status jit_load(Ctx *cx, Jit *j, int lanes, const Kernel *k, int n, bool no_cache, Code *code,
+                JitModule **out)
+{
+    JitModule *m = *out = calloc(1, sizeof *m);
+    if (!m)
+        return FAIL(cx, MEMORY, "no memory to load %d kernels", n);
+    for (int i = 0; i < n; i++)
+        code[i] = (Code){ NULL, CODE_NONE };
+    if (!n)
+        return ST_OK;
+    Load l = { .cx = cx, .arena = arena_new(), .j = j, .m = m, .k = k, .n = n, .code = code };
+    l.lanes = lanes;
+    l.no_cache = no_cache;
+    load_all(&l);
+    arena_free(l.arena);
     return ST_OK;
 }
 

@@ -16,14 +16,11 @@ typedef struct Code {
     CodeFrom from;
 } Code;
 
-/* $CC if set, and only that, else clang, gcc, cc as far as they are in PATH.  Having none is no
- * failure here: jit_load then finds what the cache has. */
+/* Looks for compilers (cc_find).  Having none is no failure here: jit_load then takes what the
+ * cache has. */
 Status jit_open(Ctx *cx, Cache *cache, Jit **out);
 void jit_close(Jit *j);                 /* NULL is fine */
 const char *jit_compiler(const Jit *j); /* "clang 14.0.6", or why there is none */
-int jit_count(const Jit *j);            /* compilers found */
-/* The i-th: its path and the first line of its --version. */
-void jit_describe(const Jit *j, int i, const char **path, const char **version);
 
 /* Code for n kernels, in code[].  A kernel that no compiler takes is said aloud and gets CODE_NONE.
  * The code lives until jit_unload of *out.  Fails with ST_MEMORY only. */

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cc: finding C compilers, and the one place that knows their flags. */
+#include "runtime/cc.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
+#include "ir/base/hash.h"
+#include "ir/base/os.h"
+
+static bool is_program(const Os *os, const char *path)
+{
+    struct stat st;
+    return os->stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
+/* The absolute path of a word as the system would find it. */
+static bool find_program(const Os *os, const char *word, char *path, size_t cap)
+{
+    if (strchr(word, '/')) {
+        snprintf(path, cap, "%s", word);
+        return strlen(word) < cap && is_program(os, path);
+    }
+    const char *dirs = getenv("PATH");
+    for (const char *d = dirs ? dirs : "/usr/bin:/bin"; *d;) {
+        const size_t n = strcspn(d, ":");
+        if (n && n + strlen(word) + 2 <= cap) {
+            snprintf(path, cap, "%.*s/%s", (int)n, d, word);
+            if (is_program(os, path))
+                return true;
+        }
+        d += n + (d[n] == ':');
+    }
+    return false;
+}
+
+/* Runs it with one argument and keeps the beginning of what it says.  Returns its exit status. */
+static int ask(const Os *os, const Compiler *c, const char *arg, char *answer, size_t cap)
+{
+    const char *argv[MAX_CC_WORDS + 2];
+    answer[0] = '\0';
+    const int fd = memfd_create("gtc-cc", MFD_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    for (int i = 0; i < c->nword; i++)
+        argv[i] = c->word[i];
+    argv[c->nword] = arg;
+    argv[c->nword + 1] = NULL;
+    const int rc = os->spawn(argv, fd);
+    const ssize_t got = pread(fd, answer, cap - 1, 0);
+    answer[got > 0 ? got : 0] = '\0';
+    answer[strcspn(answer, "\n")] = '\0';
+    close(fd);
+    return rc;
+}
+
+/* The version is cached, because asking clang takes 60 ms. */
+static void learn_version(Ctx *cx, Cache *cache, Compiler *c)
+{
+    struct stat st;
+    char *data = NULL;
+    size_t n = 0;
+    Strbuf id = { 0 }, what = { 0 };
+
+    if (cx->os->stat(c->path, &st) == 0)
+        strbuf_printf(&id, "%s %lld %lld.%09ld", c->path, (long long)st.st_size,
+                      (long long)st.st_mtim.tv_sec, (long)st.st_mtim.tv_nsec);
+    snprintf(c->id, sizeof c->id, "%s", strbuf_str(&id));
+    strbuf_printf(&what, "program: %s\ncommand:", c->id);
+    for (int i = 0; i < c->nword; i++)
+        strbuf_printf(&what, " %s", c->word[i]);
+    strbuf_putc(&what, '\n');
+
+    const CacheKey key = { "cc", strbuf_str(&what), "asked: --version\n" };
+    if (cache_get(cx, cache, &key, &data, &n)) {
+        snprintf(c->version, sizeof c->version, "%.*s", (int)n, data);
+        free(data);
+    } else if (ask(cx->os, c, "--version", c->version, sizeof c->version) == 0) {
+        cache_put(cx, cache, &key, c->version, strlen(c->version));
+    }
+    strbuf_free(&id);
+    strbuf_free(&what);
+    c->clang = strstr(c->version, "clang") != NULL;
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    char real[2][PATH_MAX];
+    return realpath(a, real[0]) && realpath(b, real[1]) && strcmp(real[0], real[1]) == 0;
+}
+
+static void cut_words(const Os *os, const char *command, Compiler *c)
+{
+    char *save = NULL;
+    snprintf(c->words, sizeof c->words, "%s", command);
+    if (is_program(os, command)) { /* a path with blanks in it */
+        c->word[c->nword++] = c->words;
+        return;
+    }
+    for (char *w = strtok_r(c->words, " \t\n", &save); w && c->nword < MAX_CC_WORDS;
+         w = strtok_r(NULL, " \t\n", &save))
+        c->word[c->nword++] = w;
+}
+
+static void add_compiler(Ctx *cx, Cache *cache, const char *command, CompilerList *list)
+{
+    Compiler *c = &list->at[list->n];
+    memset(c, 0, sizeof *c);
+    cut_words(cx->os, command, c);
+    if (!c->nword || !find_program(cx->os, c->word[0], c->path, sizeof c->path))
+        return;
+    c->word[0] = c->path;
+    for (int i = 0; i < list->n; i++) /* cc is most often gcc again */
+        if (same_file(c->path, list->at[i].path))
+            return;
+    learn_version(cx, cache, c);
+    list->n++;
+}
+
+void cc_find(Ctx *cx, Cache *cache, CompilerList *out)
+{
+    const char *own = getenv("CC");
+    memset(out, 0, sizeof *out);
+    if (own && *own) {
+        add_compiler(cx, cache, own, out);
+        snprintf(out->why_none, sizeof out->why_none, "CC=%.256s: not found", own);
+        return;
+    }
+#if !defined(GTC_SANITIZE) || defined(__clang__)
+    add_compiler(cx, cache, "clang", out);
+#endif
+#if !defined(GTC_SANITIZE) || !defined(__clang__)
+    add_compiler(cx, cache, "gcc", out);
+    add_compiler(cx, cache, "cc", out);
+#endif
+    snprintf(out->why_none, sizeof out->why_none, "no C compiler (clang, gcc, cc) in PATH");
+}
+
+/* "Debian clang version 14.0.6" is clang 14.0.6, "gcc (Debian 12.2.0-14) 12.2.0" gcc 12.2.0. */
+void cc_name(const Compiler *c, char *out, size_t cap)
+{
+    const char *at = strstr(c->version, "version "), *number = at ? at + 8 : NULL;
+    if (!number) {
+        number = strrchr(c->version, ' ');
+        number = number ? number + 1 : "";
+    }
+    snprintf(out, cap, "%s%s%.*s", c->clang ? "clang" : "gcc", *number ? " " : "",
+             (int)strcspn(number, " "), number);
+}
+
+/* clang -O1 gives the full speed at half the time, since the text is vectorised already; gcc needs
+ * -O2 to form fused multiply-adds. */
+int cc_flags(const Compiler *c, int lanes, const char **arg)
+{
+    int n = 0;
+#if defined(GTC_SANITIZE)
+    arg[n++] = "-O1";
+    arg[n++] = "-g";
+    arg[n++] = "-fsanitize=address,undefined";
+    arg[n++] = "-fno-sanitize-recover=all";
+    (void)c;
+#else
+    arg[n++] = c->clang ? "-O1" : "-O2";
+#endif
+    arg[n++] = "-std=gnu11";
+#if defined(__aarch64__)
+    arg[n++] = "-mcpu=native";
+#else
+    arg[n++] = "-march=native";
+    if (lanes == 16)
+        arg[n++] = "-mprefer-vector-width=512";
+#endif
+    (void)lanes;
+    arg[n++] = "-fno-math-errno";
+    arg[n++] = "-fno-trapping-math";
+    arg[n++] = "-fno-signed-zeros";
+    arg[n++] = "-ffp-contract=fast";
+    arg[n++] = "-fPIC";
+    arg[n++] = "-shared";
+    arg[n++] = "-w";
+    arg[n++] = "-pipe";
+    return n;
+}
+
+void cc_how(const Compiler *c, int lanes, Strbuf *out)
+{
+    const char *flag[MAX_CC_FLAGS];
+    const int n = cc_flags(c, lanes, flag);
+    strbuf_printf(out, "compiler: %s\nprogram: %s\nflags:", c->version, c->id);
+    for (int i = 0; i < n; i++)
+        strbuf_printf(out, " %s", flag[i]);
+    for (int i = 1; i < c->nword; i++)
+        strbuf_printf(out, " %s", c->word[i]);
+    strbuf_putc(out, '\n');
+}
+
+void cc_isa(char *out, size_t cap)
+{
+    uint32_t id[32] = { 0 };
+    char hex[33];
+    const char *arch = "unknown";
+#if defined(__x86_64__)
+    arch = "x86-64";
+    uint32_t b = 0;
+    __get_cpuid(0, &id[0], &id[1], &id[2], &id[3]);
+    __get_cpuid(1, &id[4], &b, &id[5], &id[6]); /* b holds the core's own number */
+    id[5] &= ~(1u << 27);
+    __get_cpuid_count(7, 0, &id[8], &id[9], &id[10], &id[11]);
+    __get_cpuid_count(7, 1, &id[12], &id[13], &id[14], &id[15]);
+#elif defined(__aarch64__)
+    arch = "aarch64";
+    const uint64_t cap1 = getauxval(AT_HWCAP), cap2 = getauxval(AT_HWCAP2);
+    memcpy(id, &cap1, 8);
+    memcpy(id + 2, &cap2, 8);
+#endif
+    hash_hex(id, sizeof id, hex);
+    snprintf(out, cap, "%s %.16s", arch, hex);
+}
