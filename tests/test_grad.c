@@ -562,6 +562,37 @@ static void test_lstm(void **state)
     arena_free(arena);
 }
 
+/* Data is not differentiated by, so its gradient is not made; what is made stands in r.bwd. */
+static void test_only_what_is_wanted(void **state)
+{
+    (void)state;
+    static const char text[] = "graph (%x: f64[4,5], param %w: f64[5,3], param %b: f64[3]) {\n"
+                               "  %p = matmul %x, %w over=[[1],[0]] : f64[4,3]  @dense.7\n"
+                               "  %bb = broadcast %b axes=[0] : f64[4,3]  @dense.7\n"
+                               "  %z = add %p, %bb : f64[4,3]  @dense.7\n"
+                               "  %y = tanh %z : f64[4,3]  @dense.7\n"
+                               "  %loss = sum %y axes=[0,1] : f64[]\n"
+                               "  %g = grad %loss, %w, %b\n"
+                               "  %dw = get %g index=0 : f64[5,3]\n"
+                               "  %db = get %g index=1 : f64[3]\n"
+                               "  return %dw, %db\n}\n";
+    Ctx ctx, *cx = &ctx;
+    ctx_init(cx);
+    Arena *arena = arena_new();
+    Graph *g, *expanded = graph_new(arena);
+    OK(graph_parse(cx, arena, "test", text, &g));
+    OK(autodiff_expand(cx, g, expanded));
+    OK(graph_verify(cx, expanded));
+    assert_int_equal(count_ops(expanded, OP_matmul), 2); /* forward, and dw */
+    for (uint32_t i = 0; i < expanded->nout; i++) {
+        const Region r = expanded->region[expanded->node[expanded->out[i].value].region];
+        assert_string_equal(r.kind, "dense");
+        assert_int_equal(r.layer, 7);
+        assert_true(r.bwd);
+    }
+    arena_free(arena);
+}
+
 static void test_lstm_last(void **state)
 {
     (void)state;
@@ -826,10 +857,15 @@ static void test_no_gradient(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_op),    cmocka_unit_test(test_kinks),
-        cmocka_unit_test(test_no_gradient), cmocka_unit_test(test_lstm),
-        cmocka_unit_test(test_lstm_last),   cmocka_unit_test(test_gru_reverse),
-        cmocka_unit_test(test_scans),       cmocka_unit_test(test_second_order),
+        cmocka_unit_test(test_every_op),
+        cmocka_unit_test(test_kinks),
+        cmocka_unit_test(test_no_gradient),
+        cmocka_unit_test(test_lstm),
+        cmocka_unit_test(test_only_what_is_wanted),
+        cmocka_unit_test(test_lstm_last),
+        cmocka_unit_test(test_gru_reverse),
+        cmocka_unit_test(test_scans),
+        cmocka_unit_test(test_second_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
