@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "ir/base/rng.h"
 #include "ir/build.h"
 #include "ir/text.h"
 #include "tests/pass_check.h"
@@ -125,6 +126,66 @@ static void test_pipelines_with_gradients(void **state)
     };
     run_random(&(PassOptions){ .level = LEVEL_eager }, &grads, 20, true);
     run_random(&(PassOptions){ .level = LEVEL_default }, &grads, 40, true);
+}
+
+/* y = window(x) . w over two axes, w's axes in any order, and the gradients of sum(y * y * c). */
+static Graph *random_convolution(Ctx *cx, Arena *arena, Rng *rng)
+{
+    static const int order[4][4] = {
+        { 0, 1, 2, 3 }, { 3, 2, 0, 1 }, { 2, 0, 1, 3 }, { 3, 0, 1, 2 }
+    };
+    const int *at = order[rng_below(rng, 4)]; /* where w holds k0, k1, channels in, channels out */
+    int64_t kernel[2], stride[2], dilation[2], extent[2], wdim[4];
+    for (int i = 0; i < 2; i++) {
+        kernel[i] = 1 + (int64_t)rng_below(rng, 3);
+        stride[i] = 1 + (int64_t)rng_below(rng, 3);
+        dilation[i] = 1 + (int64_t)rng_below(rng, 2);
+        extent[i] = (kernel[i] - 1) * dilation[i] + 1 + (int64_t)rng_below(rng, 5);
+        wdim[at[i]] = kernel[i];
+    }
+    wdim[at[2]] = 2;
+    wdim[at[3]] = 3;
+    const int64_t margin = (int64_t)rng_below(rng, 2);
+
+    Graph *g = graph_new(arena);
+    Builder b = build_start(cx, g);
+    build_region(&b, "conv2d", 0);
+    const Ref x = build_input(&b, INPUT_batch, "x", DT_F32,
+                              shape_of(4, INT64_C(2), extent[0], extent[1], INT64_C(2)));
+    const Ref w =
+        build_input(&b, INPUT_param, "w", DT_F32, shape_of(4, wdim[0], wdim[1], wdim[2], wdim[3]));
+    const Ref padded = build_pad(&b, x, 1, margin, margin, 0);
+    const Ref v = build_window(&b, padded, 2, (int[]){ 1, 2 }, kernel, stride, dilation);
+    const Ref y = build_contract(&b, v, w, 3, (int[]){ 3, 4, 5 }, (int[]){ at[0], at[1], at[2] });
+    const Ref loss = build_reduce(&b, OP_sum, build_op1(&b, OP_tanh, y), 0xf);
+    const Ref grad = build_grad(&b, loss, (Ref[]){ x, w }, 2);
+    build_output(&b, build_get(&b, grad, 0), "dx");
+    build_output(&b, build_get(&b, grad, 1), "dw");
+    assert_int_equal(b.status, ST_OK);
+    return g;
+}
+
+/* The data gradient of every convolution becomes a contraction, with the values of the fold. */
+static void test_convolution_gradients(void **state)
+{
+    (void)state;
+    Rng rng;
+    rng_init(&rng, first_seed(), 3);
+    for (int i = 0; i < 60; i++) {
+        Ctx cx;
+        ctx_init(&cx);
+        Arena *arena = arena_new();
+        const Graph *in = random_convolution(&cx, arena, &rng), *out;
+        const PassOptions opt = { .passes = "differentiate,canonicalise,dce" };
+        if (check_passes(&cx, arena, &opt, in, &out) != ST_OK)
+            fail_msg("%s", cx.msg);
+        for (Ref r = 1; r < out->nnode; r++)
+            assert_true(out->node[r].op != OP_fold);
+        if (check_passes(&cx, arena, &(PassOptions){ .level = LEVEL_default }, in, &out) != ST_OK)
+            fail_msg("%s", cx.msg);
+        check_closed(out);
+        arena_free(arena);
+    }
 }
 
 static const char *refuse_all(const Target *t, const Graph *body)
@@ -283,6 +344,7 @@ int main(void)
         cmocka_unit_test(test_each_pass_with_bodies),
         cmocka_unit_test(test_pipelines),
         cmocka_unit_test(test_pipelines_with_gradients),
+        cmocka_unit_test(test_convolution_gradients),
         cmocka_unit_test(test_refused_groups_fall_apart),
         cmocka_unit_test(test_time),
     };
