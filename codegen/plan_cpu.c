@@ -91,6 +91,7 @@ static Nest unit_of(Stages *s, StageId root)
 struct Conflict {
     Stages     *s;
     const Nest *n;
+    bool        any;   /* even this very point: reductions come before what the roots store */
     bool        found;
 };
 
@@ -103,7 +104,7 @@ static void reads_own(void *arg, const Expr *e)
             if (st->store[j].buf != e->buf ||
                 (c->s->buf[e->buf].slots && st->store[j].ix[0] != e->ix[0]))
                 continue; /* another step's slot */
-            c->found |= memcmp(st->store[j].ix, e->ix, sizeof(Ix) * e->nix) != 0;
+            c->found |= c->any || memcmp(st->store[j].ix, e->ix, sizeof(Ix) * e->nix) != 0;
         }
     }
 }
@@ -115,9 +116,10 @@ static bool nest_takes(Stages *s, const Nest *n, const Nest *u)
         memcmp(n->axis, u->axis, sizeof(Var) * (size_t)n->naxis) != 0 ||
         n->nroot == MAX_NEST_ROOTS || n->nred + u->nred > MAX_NEST_REDS)
         return false;
-    struct Conflict c = { s, n, false };
+    struct Conflict c = { s, n, true, false };
     for (int i = 0; i < u->nred; i++)
         expr_reads(s, s->stage[u->red[i]].e, reads_own, &c);
+    c.any = false;
     expr_reads(s, s->stage[u->root[0]].e, reads_own, &c);
     return !c.found;
 }
