@@ -689,7 +689,8 @@ static bool written_again(const Verify *v, const Access *w, const Access *r)
 {
     for (uint32_t i = 0; i < v->naccess; i++) {
         const Access *x = &v->access[i];
-        if (!x->write || x->node->buf != r->node->buf || x->team == w->team)
+        if (!x->write || x->node->buf != r->node->buf || x->team == w->team ||
+            wholly_disjoint(v, x, r))
             continue;
         if (x->seq > w->seq && x->seq < r->seq)
             return true;

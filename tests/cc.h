@@ -73,13 +73,14 @@ static inline void *cc_load(int cc, int lanes, bool ubsan, const char *text)
                              "-Wno-unused-function",
                              "-Wno-unused-variable",
                              "-Wno-psabi",
+                             "-Wno-tautological-compare",
                              "-fwrapv",
                              "-shared",
                              "-fPIC",
                              "-o",
                              so,
                              c };
-    int n = 19;
+    int n = 20;
     if (ubsan) {
         argv[n++] = "-fsanitize=undefined";
         argv[n++] = "-fsanitize-undefined-trap-on-error";
