@@ -45,7 +45,7 @@ static Status print_layers(Cli *c, const Work *w)
 {
     LayerInfo *layer;
     int n;
-    TRY(model_layers(&c->cx, w->model, data_shape(w->data), c->o->arena, &layer, &n));
+    TRY(model_layers(&c->cx, w->model, w->shape, c->o->arena, &layer, &n));
     printf("%-18s %-15s %-14s %10s  %s\n", "layer", "type", "output", "params", "launches");
     for (int i = 0; i < n; i++) {
         Strbuf launches = { 0 };
@@ -100,16 +100,12 @@ static Status report(Cli *c, const Work *w, const char *plan)
 
 static Status compile(Cli *c, Work *w)
 {
-    Strbuf plan = { 0 };
     TRY(work_open_model(c, w, c->o->arg));
-    TRY(work_open_data(c, w));
+    TRY(work_open_shape(c, w));
     TRY(work_open_session(c, w, SESSION_TRAIN | SESSION_EVAL | SESSION_PREDICT));
     log_say(&c->cx, LOG_INFO, "%s", gtc_device_describe(w->device));
-    Status st = work_write_plan(c, w, &plan);
-    if (st == ST_OK)
-        st = report(c, w, strbuf_str(&plan));
-    strbuf_free(&plan);
-    return st;
+    TRY(work_write_plan(c, w));
+    return report(c, w, work_plan_path(c, w));
 }
 
 Status cli_compile(Cli *c)

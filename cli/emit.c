@@ -109,10 +109,10 @@ static Status emit(Cli *c, Work *w, Strbuf *out)
     BuildKind kind = BUILD_TRAIN;
     TRY(parse_kind(c, &kind));
     TRY(work_open_model(c, w, c->o->arg));
-    TRY(work_open_data(c, w));
+    TRY(work_open_shape(c, w));
     TRY(work_open_session(c, w, 1u << kind));
     Emit e = { .c = c, .p = w->session->program[kind] };
-    TRY(model_layers(&c->cx, w->model, data_shape(w->data), c->o->arena, &e.layer, &e.nlayer));
+    TRY(model_layers(&c->cx, w->model, w->shape, c->o->arena, &e.layer, &e.nlayer));
     if (options_flag(c->o, OPT_graph))
         strbuf_add(out, gtc_program_fused_text(e.p));
     if (options_flag(c->o, OPT_plan))

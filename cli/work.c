@@ -206,8 +206,16 @@ Status work_choose_rows(Cli *c, Work *w, Split *split)
 
 Status work_open_data(Cli *c, Work *w)
 {
-    return data_open(&c->cx, &w->model->data, w->dirs.at, w->dirs.n, w->model->train.seed,
-                     w->bundle ? &w->bundle->fit : NULL, &w->data);
+    TRY(data_open(&c->cx, &w->model->data, w->dirs.at, w->dirs.n, w->model->train.seed,
+                  w->bundle ? &w->bundle->fit : NULL, &w->data));
+    w->shape = data_shape(w->data);
+    return ST_OK;
+}
+
+Status work_open_shape(Cli *c, Work *w)
+{
+    w->shape = shape_read(c, work_plan_path(c, w), shape_stamp(c, w));
+    return w->shape ? ST_OK : work_open_data(c, w);
 }
 
 Status work_open_session(Cli *c, Work *w, unsigned kinds)
@@ -217,8 +225,7 @@ Status work_open_session(Cli *c, Work *w, unsigned kinds)
         return FAIL(&c->cx, USAGE, "--threads: wants 0 (one a core) to 4096, got %lld",
                     (long long)threads);
     TRY(gtc_device_open(&c->cx, options_text(c->o, OPT_device, "auto"), (int)threads, &w->device));
-    return session_open(&c->cx, w->model, data_shape(w->data), w->device, &w->opt, kinds,
-                        &w->session);
+    return session_open(&c->cx, w->model, w->shape, w->device, &w->opt, kinds, &w->session);
 }
 
 void work_close(Work *w)
@@ -235,17 +242,19 @@ void work_close(Work *w)
     strbuf_free(&w->dir);
 }
 
-Status work_write_plan(Cli *c, const Work *w, Strbuf *path)
+const char *work_plan_path(Cli *c, const Work *w)
 {
-    const char *out = options_text(c->o, OPT_out, NULL);
-    Strbuf text = { 0 };
-    if (out)
-        strbuf_add(path, out);
-    else
-        strbuf_printf(path, ".gtc/%s.plan.json", w->model->name);
-    if (!ends_with(strbuf_str(path), ".plan.json"))
-        strbuf_add(path, ".plan.json");
+    const char *out = c->o->verb == VERB_compile ? options_text(c->o, OPT_out, NULL) : NULL;
     if (!out)
+        return arena_printf(c->o->arena, ".gtc/%s.plan.json", w->model->name);
+    return ends_with(out, ".plan.json") ? out : arena_printf(c->o->arena, "%s.plan.json", out);
+}
+
+Status work_write_plan(Cli *c, const Work *w)
+{
+    const char *path = work_plan_path(c, w);
+    Strbuf text = { 0 };
+    if (strncmp(path, ".gtc/", 5) == 0)
         TRY(os_make_dirs(&c->cx, ".gtc"));
     strbuf_printf(&text, "{\"gtc_plan\":1,\n\"mode\":\"%s\",\n\"data_dirs\":[",
                   w->opt.mode == GTC_EAGER ? "eager" : "default");
@@ -254,8 +263,10 @@ Status work_write_plan(Cli *c, const Work *w, Strbuf *path)
             strbuf_putc(&text, ',');
         json_print_string(w->dirs.at[i], &text);
     }
-    strbuf_printf(&text, "],\n\"config\":%s}\n", model_json(w->model));
-    const Status st = os_write_file(&c->cx, strbuf_str(path), text.s, text.n);
+    strbuf_printf(&text, "],\n\"stamp\":\"%s\",\n\"shape\":", shape_stamp(c, w));
+    shape_print(w->shape, &text);
+    strbuf_printf(&text, ",\n\"config\":%s}\n", model_json(w->model));
+    const Status st = os_write_file(&c->cx, path, text.s, text.n);
     strbuf_free(&text);
     return st;
 }

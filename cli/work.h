@@ -15,6 +15,7 @@ typedef struct Work {
     StrList dirs;   /* where data are looked for, in order; the arena of the options */
     GtcOptions opt;
     Data *data;
+    const DataShape *shape; /* the data's, or what the plan says of it */
     GtcDevice *device;
     Session *session;
 } Work;
@@ -26,10 +27,19 @@ Status work_open_run(Cli *c, Work *w, const char *arg);
 /* --data and --split of predict and eval, before work_open_data: *split is what is left to read. */
 Status work_choose_rows(Cli *c, Work *w, Split *split);
 Status work_open_data(Cli *c, Work *w);
+/* Only the shape: from the plan, when its data files are as they were, else from the data. */
+Status work_open_shape(Cli *c, Work *w);
 Status work_open_session(Cli *c, Work *w, unsigned kinds);
 void work_close(Work *w);
 
 /* The plan of a model: .gtc/NAME.plan.json, or --out. */
-Status work_write_plan(Cli *c, const Work *w, Strbuf *path);
+const char *work_plan_path(Cli *c, const Work *w);
+Status work_write_plan(Cli *c, const Work *w);
+
+/* shape.c.  A digest of all that a data set's shape depends on, and the shape as JSON. */
+const char *shape_stamp(Cli *c, const Work *w);
+void shape_print(const DataShape *shape, Strbuf *out);
+/* NULL when the plan at path has no shape with that stamp. */
+const DataShape *shape_read(Cli *c, const char *path, const char *stamp);
 
 #endif

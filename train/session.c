@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static Status init_tensors(Ctx *cx, Session *s)
+Status session_init(Ctx *cx, Session *s)
 {
     for (int i = 0; i < gtc_store_count(s->store); i++) {
         const GtcTensor *t = gtc_store_at(s->store, i);
@@ -27,7 +27,7 @@ static Status build_programs(Ctx *cx, Session *s, const GtcOptions *opt, unsigne
         arena_free(arena);
         TRY(st);
     }
-    return init_tensors(cx, s);
+    return ST_OK;
 }
 
 Status session_open(Ctx *cx, const Model *m, const DataShape *shape, GtcDevice *device,

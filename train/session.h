@@ -26,9 +26,12 @@ enum {
     SESSION_PREDICT = 1 << BUILD_PREDICT
 };
 
-/* Builds and compiles the programs in `kinds` and gives every tensor its first value. */
+/* Builds and compiles the programs in `kinds`.  Tensors are zero until session_init or a
+ * checkpoint fills them. */
 Status session_open(Ctx *cx, const Model *m, const DataShape *shape, GtcDevice *device,
                     const GtcOptions *opt, unsigned kinds, Session **out);
+/* Gives every tensor its first value. */
+Status session_init(Ctx *cx, Session *s);
 void session_close(Session *s); /* NULL is fine */
 
 /* Where to write a batch of program k: the data inputs in order, as data_fetch wants them. */
