@@ -31,9 +31,9 @@ static uint64_t expr_hash(const Expr *e)
 {
     const struct {
         uint8_t kind, reg, nargs, nix;
-        uint16_t op, buf, stage, pad;
+        uint16_t op, buf, stage, pad[3]; /* no hole: every byte is hashed */
         double value;
-    } head = { e->kind, e->reg, e->nargs, e->nix, e->op, e->buf, e->stage, 0, e->value };
+    } head = { e->kind, e->reg, e->nargs, e->nix, e->op, e->buf, e->stage, { 0 }, e->value };
     uint64_t h = hash_bytes(&head, sizeof head, e->nguard);
     h = hash_bytes(e->arg, sizeof *e->arg * e->nargs, h);
     if (e->nix)
