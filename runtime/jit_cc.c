@@ -276,6 +276,24 @@ static bool folder_make(Load *l)
     return l->tmp[0] != '\0';
 }
 
+/* Keeps the compiler's words, and says of several kernels that they will be tried one by one. */
+static void unit_failed(Load *l, const Job *job, Unit *u, const char *log)
+{
+    Ctx quiet = *l->cx;
+    char name[160], *words = NULL;
+    size_t n = 0;
+    u->failed++;
+    l->log[0] = '\0';
+    if (os_read_file(&quiet, log, &words, &n) == ST_OK && n) {
+        snprintf(name, sizeof name, "%.120s.txt", u->kernel[0]->name);
+        cache_note(l->cx, l->j->cache, name, words, n, l->log, sizeof l->log);
+    }
+    free(words);
+    if (u->nkernel > 1)
+        log_say(l->cx, LOG_WARN, "%s: exit %d on a file of %d kernels, now one by one%s%s",
+                job->cc->path, job->rc, u->nkernel, l->log[0] ? "; its words: " : "", l->log);
+}
+
 static void job_finish(Load *l, Job *job, Unit *u)
 {
     const Os *os = l->cx->os;
@@ -295,15 +313,8 @@ static void job_finish(Load *l, Job *job, Unit *u)
     os->unlink(path);
     bytes = NULL;
     file_of(job, ".log", path);
-    if (!u->loaded) {
-        u->failed++;
-        if (u->nkernel == 1 && os_read_file(&quiet, path, &bytes, &n) == ST_OK && n) {
-            char name[160];
-            snprintf(name, sizeof name, "%.120s.txt", u->kernel[0]->name);
-            cache_note(l->cx, l->j->cache, name, bytes, n, l->log, sizeof l->log);
-        }
-        free(bytes);
-    }
+    if (!u->loaded)
+        unit_failed(l, job, u, path);
     os->unlink(path);
     file_of(job, ".c", path);
     os->unlink(path);
