@@ -109,7 +109,7 @@ static void interp_load(Interp *e, const KNode *n)
     const bool live = interp_guards(e, n);
     const char *p = live ? interp_element(e, n) : NULL;
     for (int l = 0; l < lanes; l++) {
-        const char *q = p + l * dtype_bytes(dt);
+        const char *q = live ? p + l * dtype_bytes(dt) : NULL;
         if (!live || l >= n->lanes)
             interp_pad(t.reg, v, l, n->value);
         else if (dt == DT_F32)
