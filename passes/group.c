@@ -42,7 +42,7 @@ struct Groups {
     uint32_t ngroup, group_cap;
     uint32_t *user_at; /* users of r: user[user_at[r] .. user_at[r + 1]) */
     Ref *user;
-    bool *is_output;
+    bool *is_wanted; /* an output, or read by a group that computes its user again */
     uint32_t *seen, *seen_group, stamp, seen_group_cap; /* marks of the walk under way */
     Ref *stack, *reads;                                 /* nnode each */
     Rewrite rw;                                         /* extraction */
@@ -77,9 +77,9 @@ Groups *group_start(PassCx *pcx, const Graph *in, GroupLimits limits)
     gs->seen = arena_array(a, uint32_t, in->nnode);
     gs->stack = arena_array(a, Ref, in->nnode);
     gs->reads = arena_array(a, Ref, in->nnode);
-    gs->is_output = arena_array(a, bool, in->nnode);
+    gs->is_wanted = arena_array(a, bool, in->nnode);
     for (uint32_t i = 0; i < in->nout; i++)
-        gs->is_output[in->out[i].value] = true;
+        gs->is_wanted[in->out[i].value] = true;
     find_users(gs);
     gs->ngroup = 1;
     arena_grow(a, gs->group, 0, gs->group_cap);
@@ -151,7 +151,7 @@ const Ref *group_members(const Groups *gs, GroupId id, uint32_t *n)
 
 bool group_leaves(const Groups *gs, GroupId id, Ref r)
 {
-    if (gs->is_output[r])
+    if (gs->is_wanted[r])
         return true;
     uint32_t n;
     const Ref *user = group_users(gs, r, &n);
@@ -447,52 +447,60 @@ static bool is_read_once(const Groups *gs, GroupId id, Ref r)
 }
 
 /* True when reading what r is made of costs the group no more than reading r: at most one of its
- * sources is large and not read already. */
+ * sources is large and not read already.  A single number is cheap whatever it takes, if that is
+ * at most two others: better than a launch for it. */
 static bool is_worth_again(const Groups *gs, GroupId id, Ref r, const Ref *reads, uint32_t nreads)
 {
     const Node *n = &gs->in->node[r];
-    if (op_info[n->op].cls != CLASS_ELEMENTWISE || !(op_info[n->op].flags & OPF_CHEAP))
-        return false;
     const int64_t count = shape_count(&n->type.shape);
+    if (op_info[n->op].cls != CLASS_ELEMENTWISE ||
+        (count > 1 && !(op_info[n->op].flags & OPF_CHEAP)))
+        return false;
     int more = 0;
-    Ref large = REF_NONE;
+    Ref last = REF_NONE;
     for (uint32_t k = 0; k < n->nargs; k++) {
         const Ref source = group_source(gs, n->arg[k]);
-        const Type *type = &gs->in->node[source].type;
+        const int64_t size = shape_count(&gs->in->node[source].type.shape);
         const GroupId home = gs->of[source];
-        if (home && home == gs->of[r] && !group_leaves(gs, home, source))
+        if (home && home == gs->of[r] && count > 1 && !group_leaves(gs, home, source))
             return false; /* r's own group keeps it to itself */
-        bool here = gs->of[source] == id || gs->in->node[source].nargs == 0;
-        here = here && gs->in->node[source].op != OP_input;
+        bool here = gs->of[source] == id || group_is_free(gs, 0, source);
         for (uint32_t i = 0; i < nreads; i++)
             here |= reads[i] == source;
-        if (!here && source != large && shape_count(&type->shape) > count / 8) {
-            more += shape_count(&type->shape) > count ? 2 : 1;
-            large = source;
-        }
+        if (here || source == last)
+            continue;
+        last = source;
+        if (count <= 1)
+            more += size <= 1 ? 1 : 3;
+        else if (size > count / 8)
+            more += size > count ? 2 : 1;
     }
-    return more <= 1;
+    return more <= (count <= 1 ? 2 : 1);
 }
 
 /* Cheap values that the group had better compute than read; a contraction, which reads its
  * operands many times, only those of its epilogue. */
 static void find_again(Groups *gs, GroupId id)
 {
-    enum { MOST = 16 };
+    enum { MOST = 32 };
     Group *s = &gs->group[id];
     const bool contracts = has_contraction(gs, id);
     s->again = arena_array(gs->pcx->scratch, Ref, MOST);
-    for (bool more = true; more && s->nagain < MOST;) {
+    uint32_t n;
+    const Ref *reads;
+    bool more;
+    do {
         more = false;
-        uint32_t n;
-        const Ref *reads = group_reads(gs, id, &n);
-        for (uint32_t i = 0; i < n && !more; i++)
+        reads = group_reads(gs, id, &n);
+        for (uint32_t i = 0; i < n && !more && s->nagain < MOST; i++)
             if (is_worth_again(gs, id, reads[i], reads, n) &&
                 (!contracts || is_read_once(gs, id, reads[i]))) {
                 s->again[s->nagain++] = reads[i];
                 more = true;
             }
-    }
+    } while (more);
+    for (uint32_t i = 0; i < n; i++)
+        gs->is_wanted[reads[i]] = true;
 }
 
 /* Gives up members until the target takes the body. */

@@ -44,9 +44,20 @@ static bool add_word(Label *l, const char *word)
     return l->n > start;
 }
 
-static bool is_work(const Node *n)
+static bool has_large_work(const Graph *g)
+{
+    for (uint32_t i = 0; i < g->nout; i++)
+        if (shape_count(&g->node[g->out[i].value].type.shape) > 1)
+            return true;
+    return false;
+}
+
+/* What computes, single numbers aside where the results are larger. */
+static bool is_work(const Graph *g, const Node *n)
 {
     const int cls = op_info[n->op].cls;
+    if (cls == CLASS_ELEMENTWISE && shape_count(&n->type.shape) <= 1 && has_large_work(g))
+        return false;
     return cls != CLASS_SOURCE && cls != CLASS_VIEW && cls != CLASS_TUPLE;
 }
 
@@ -62,7 +73,7 @@ static const Region *shared_region(const Graph *g, bool only_main, int *nops)
     bool first = true;
     for (Ref r = 1; r < g->nnode; r++) {
         const Node *n = &g->node[r];
-        if (!is_work(n) || (only_main && !is_main(n)))
+        if (!is_work(g, n) || (only_main && !is_main(n)))
             continue;
         const Region *region = n->region ? &g->region[n->region] : NULL;
         ++*nops;
@@ -98,7 +109,7 @@ static void add_ops(Label *l, const Graph *g, bool named)
     int left = WORDS;
     for (Ref r = 1; r < g->nnode && left > 0; r++) {
         const Node *n = &g->node[r];
-        if ((!is_work(n) && n->op != OP_rand && n->op != OP_concat) || (named && is_main(n)))
+        if ((!is_work(g, n) && n->op != OP_rand && n->op != OP_concat) || (named && is_main(n)))
             continue;
         const int words = l->words;
         if (!add_word(l, word_of(g, n)))
