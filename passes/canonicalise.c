@@ -16,6 +16,8 @@
  *     once instead of adding overlapping windows, and is a contraction like the forward one.
  *   - A slice of a matmul that nobody else reads slices the operands.
  *
+ * The file is long because a rule may call for any other: they are one table, read by section.
+ *
  * requires: verified      keeps: definition order, names, regions      cost: O(nodes)
  */
 #include <math.h>
