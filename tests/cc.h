@@ -4,6 +4,7 @@
 #define GTC_TESTS_CC_H
 
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
