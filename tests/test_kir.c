@@ -691,9 +691,10 @@ static void vector_leaves(Program *g, Ix r, Ix col, int lanes)
         KNode *n = make_load_node(m, REG_OF[i], g->x[i], lanes, r, col, 0);
         n->value = 2;
         keep(g, n->dst);
-        n = make_load_node(m, REG_OF[i], g->x[i], lanes, ix_shift(m->p, r, -1), col, 0);
+        const Ix next = ix_shift(m->p, r, below(g, 2) ? -1 : 1);
+        n = make_load_node(m, REG_OF[i], g->x[i], lanes, next, col, 0);
         n->value = 3;
-        make_guard(m, n, ix_shift(m->p, r, -1), 0, g->rows);
+        make_guard(m, n, next, 0, g->rows);
         if (below(g, 2))
             make_guard(m, n, col, 1, 1000);
         keep(g, n->dst);
@@ -719,6 +720,8 @@ static void vector_leaves(Program *g, Ix r, Ix col, int lanes)
         n = make_node(m, K_LANE, k, false, pick(g, k, true), 0, 0);
         n->lanes = (uint8_t)below(g, (uint64_t)m->k->lanes);
         keep(g, n->dst);
+        if (k == REG_BOOL)
+            make_store(m, g->y[5], 0, n->dst, r, col); /* a true lane is 1, not -1 */
     }
 }
 
@@ -740,8 +743,10 @@ static void chunk(Program *g, Ix r, Ix col, int lanes, Val acc)
     t->lanes = (uint8_t)lanes;
     t->value = -1;
     make_set(m, acc, make_ew(m, OP_add, REG_F32, true, acc, t->dst, 0));
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 5; i++)
         make_store(m, g->y[i], lanes, pick(g, REG_OF[i], true), r, col);
+    if (below(g, 2))
+        make_store(m, g->y[5], lanes, pick(g, REG_BOOL, true), r, col);
     forget(g, saved);
 }
 
