@@ -16,7 +16,10 @@
  * all of c*i + r do no harm.
  *
  * Private memory is a thread's own.  What a team loop wrote there may be read outside of that loop
- * at the same iteration only, unless it was written again on the way. */
+ * at the same iteration only, unless it was written again on the way.
+ *
+ * Above 800 lines, because the walk and the comparison share one record of an access and nothing
+ * else would read it. */
 #include <stdlib.h>
 #include <string.h>
 
