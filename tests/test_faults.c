@@ -133,43 +133,56 @@ static const char model_text[] =
 static char folder[] = "/tmp/gtc-faults-XXXXXX";
 static char run_dir[64];
 
+/* Device and programs: opened once, without faults, for all trials; test_compile opens its own. */
 typedef struct Opened {
     Model *model;
     Data *data;
     GtcDevice *device;
     Session *session;
-    Arena *arena;
 } Opened;
+static Opened shared;
 
-static Status train_all(Ctx *cx, Opened *o, bool resume, const char *epochs)
+static Status open_session(Ctx *cx, Opened *o)
 {
     const GtcOptions opt = { .mode = GTC_DEFAULT };
+    TRY(model_parse(cx, "tiny.json", model_text, NULL, 0, &o->model));
+    TRY(data_open(cx, &o->model->data, NULL, 0, 1, NULL, &o->data));
+    TRY(gtc_device_open(cx, "cpu", 1, &o->device));
+    return session_open(cx, o->model, data_shape(o->data), o->device, &opt,
+                        SESSION_TRAIN | SESSION_EVAL, &o->session);
+}
+
+static void close_session(Opened *o)
+{
+    session_close(o->session);
+    if (o->device)
+        gtc_device_close(o->device);
+    if (o->data)
+        data_close(o->data);
+    if (o->model)
+        model_free(o->model);
+}
+
+static Status train_with(Ctx *cx, Data **data, Arena *arena, bool resume)
+{
     const TrainCall call = { .dir = run_dir, .resume = resume };
     const StrList no_dirs = { 0 };
     TrainResult result;
-    o->arena = arena_new();
-    TRY(model_parse(cx, "tiny.json", model_text, &epochs, 1, &o->model));
-    TRY(data_open(cx, &o->model->data, NULL, 0, 1, NULL, &o->data));
-    TRY(gtc_device_open(cx, "cpu", 1, &o->device));
-    TRY(session_open(cx, o->model, data_shape(o->data), o->device, &opt,
-                     SESSION_TRAIN | SESSION_EVAL, &o->session));
+    TRY(data_open(cx, &shared.model->data, NULL, 0, 1, NULL, data));
     TRY(os_make_dirs(cx, run_dir));
-    TRY(bundle_write(cx, run_dir, o->model, data_fit(o->data), &no_dirs, "default"));
-    return train_run(cx, o->session, o->data, &call, o->arena, &result);
+    TRY(bundle_write(cx, run_dir, shared.model, data_fit(*data), &no_dirs, "default"));
+    return train_run(cx, shared.session, *data, &call, arena, &result);
 }
 
-static Status train_once(Ctx *cx, bool resume, const char *epochs)
+static Status train_once(Ctx *cx, bool resume, int epochs)
 {
-    Opened o = { 0 };
-    const Status st = train_all(cx, &o, resume, epochs);
-    session_close(o.session);
-    if (o.device)
-        gtc_device_close(o.device);
-    if (o.data)
-        data_close(o.data);
-    if (o.model)
-        model_free(o.model);
-    arena_free(o.arena);
+    Arena *arena = arena_new();
+    Data *data = NULL;
+    shared.model->train.epochs = epochs;
+    const Status st = train_with(cx, &data, arena, resume);
+    if (data)
+        data_close(data);
+    arena_free(arena);
     return st;
 }
 
@@ -232,7 +245,7 @@ static void trial(bool resume, bool *reached, int64_t *ended)
     cx.os = &os;
     restore_files(!resume);
     memset(faults.count, 0, sizeof faults.count);
-    const Status st = train_once(&cx, resume, "train.epochs=2");
+    const Status st = train_once(&cx, resume, 2);
     *reached = faults.at > 0 && faults.count[faults.call] >= faults.at;
     *ended += st != ST_OK;
     if (st != ST_OK && (status_exit_code(st) != 4 || !cx.msg[0] || strchr(cx.msg, '\n')))
@@ -314,6 +327,34 @@ static void test_no_faults(void **state)
         }
 }
 
+/* Compiling, with the cache full and with nothing of it readable.  Slow (each trial that the cache
+ * cannot help runs the C compiler), so only a few calls of each kind unless GTC_FAULTS is set. */
+static void test_compile(void **state)
+{
+    (void)state;
+    static const Call calls[] = { ALLOC, OPEN, READ, STAT, DLOPEN };
+    const int64_t most = getenv("GTC_FAULTS") ? 1000 : 3;
+    const Os os = faulty_os();
+    int64_t trials = 0;
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+        for (int64_t k = 1; k <= most; k++, trials++) {
+            Ctx cx;
+            Opened o = { 0 };
+            ctx_init(&cx);
+            cx.os = &os;
+            faults = (struct Faults){ .call = calls[i], .at = k, .error = EIO };
+            const Status st = open_session(&cx, &o);
+            const bool reached = faults.count[calls[i]] >= k;
+            close_session(&o);
+            if (st != ST_OK && (status_exit_code(st) != 4 || !cx.msg[0]))
+                fail_msg("compile: %s %lld: status %d: %s", call_name[calls[i]], (long long)k,
+                         (int)st, cx.msg);
+            if (!reached)
+                break;
+        }
+    print_message("%lld trials\n", (long long)trials);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -325,7 +366,7 @@ static int set_up(void **state)
     snprintf(cache, sizeof cache, "%s/cache", folder);
     snprintf(run_dir, sizeof run_dir, "%s/run", folder);
     setenv("GTC_CACHE_DIR", cache, 1);
-    if (train_once(&cx, false, "train.epochs=1") != ST_OK) {
+    if (open_session(&cx, &shared) != ST_OK || train_once(&cx, false, 1) != ST_OK) {
         fprintf(stderr, "%s\n", cx.msg);
         return -1;
     }
@@ -338,6 +379,7 @@ static int tear_down(void **state)
     (void)state;
     for (int i = 0; i < FILES; i++)
         free(file_data[i]);
+    close_session(&shared);
     const char *const argv[] = { "rm", "-rf", folder, NULL };
     return os_default()->spawn(argv, -1);
 }
@@ -346,6 +388,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_no_faults),
                                         cmocka_unit_test(test_resume),
-                                        cmocka_unit_test(test_fresh_run) };
+                                        cmocka_unit_test(test_fresh_run),
+                                        cmocka_unit_test(test_compile) };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
