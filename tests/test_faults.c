@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "ir/base/os.h"
@@ -42,12 +43,26 @@ static struct Faults {
     Call call;
     int64_t at; /* 0: none */
     bool for_ever, short_io;
+    enum { FAIL_IT, DIE_BEFORE, DIE_AFTER } how;
     int error;
 } faults;
+
+enum { DIED = 99 };
+
+/* What a power cut leaves of a process: nothing is flushed, closed or cleaned up. */
+static void done(Call call)
+{
+    if (faults.how == DIE_AFTER && call == faults.call && faults.count[call] == faults.at)
+        _exit(DIED);
+}
 
 static bool fails(Call call)
 {
     const int64_t k = ++faults.count[call];
+    if (call == faults.call && k == faults.at && faults.how == DIE_BEFORE)
+        _exit(DIED);
+    if (faults.how != FAIL_IT)
+        return false;
     if (call != faults.call || faults.at == 0 || (faults.for_ever ? k < faults.at : k != faults.at))
         return false;
     errno = faults.error;
@@ -60,7 +75,11 @@ static void *f_alloc(size_t n)
 }
 static int f_open(const char *path, int flags, int mode)
 {
-    return fails(OPEN) ? -1 : os_default()->open(path, flags, mode);
+    if (fails(OPEN))
+        return -1;
+    const int rc = os_default()->open(path, flags, mode);
+    done(OPEN);
+    return rc;
 }
 static ssize_t f_read(int fd, void *buf, size_t n)
 {
@@ -72,11 +91,17 @@ static ssize_t f_write(int fd, const void *buf, size_t n)
 {
     if (fails(WRITE))
         return -1;
-    return os_default()->write(fd, buf, faults.short_io && n > 1 ? n / 2 : n);
+    const ssize_t rc = os_default()->write(fd, buf, faults.short_io && n > 1 ? n / 2 : n);
+    done(WRITE);
+    return rc;
 }
 static int f_fsync(int fd)
 {
-    return fails(FSYNC) ? -1 : os_default()->fsync(fd);
+    if (fails(FSYNC))
+        return -1;
+    const int rc = os_default()->fsync(fd);
+    done(FSYNC);
+    return rc;
 }
 static int f_close(int fd)
 {
@@ -85,7 +110,11 @@ static int f_close(int fd)
 }
 static int f_rename(const char *from, const char *to)
 {
-    return fails(RENAME) ? -1 : os_default()->rename(from, to);
+    if (fails(RENAME))
+        return -1;
+    const int rc = os_default()->rename(from, to);
+    done(RENAME);
+    return rc;
 }
 static int f_mkdir(const char *path, int mode)
 {
@@ -327,6 +356,59 @@ static void test_no_faults(void **state)
         }
 }
 
+/* Killed before and after each call of a run that writes: a resume, without faults, ends with the
+ * very bytes of a run that was not disturbed. */
+static void test_killed(void **state)
+{
+    (void)state;
+    static const Call calls[] = { OPEN, WRITE, FSYNC, RENAME };
+    const Os os = faulty_os();
+    Ctx clean;
+    ctx_init(&clean);
+    restore_files(false);
+    assert_int_equal(train_once(&clean, true, 2), ST_OK);
+    char *want, *got;
+    size_t nwant, ngot;
+    Checkpoint *a, *b;
+    assert_int_equal(os_read_file(&clean, file_path(2), &want, &nwant), ST_OK);
+    assert_int_equal(checkpoint_parse(&clean, "want", want, nwant, &a), ST_OK);
+    int64_t trials = 0;
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+        for (int how = DIE_BEFORE; how <= DIE_AFTER; how++)
+            for (int64_t k = 1;; k++, trials++) {
+                restore_files(false);
+                const pid_t child = fork();
+                assert_true(child >= 0);
+                if (child == 0) {
+                    Ctx cx;
+                    ctx_init(&cx);
+                    cx.os = &os;
+                    faults = (struct Faults){ .call = calls[i], .at = k, .how = how };
+                    _exit(train_once(&cx, true, 2) == ST_OK ? 0 : 1);
+                }
+                int status;
+                assert_int_equal(waitpid(child, &status, 0), child);
+                assert_true(WIFEXITED(status));
+                if (WEXITSTATUS(status) == 0)
+                    break;
+                assert_int_equal(WEXITSTATUS(status), DIED);
+                if (train_once(&clean, true, 2) != ST_OK)
+                    fail_msg("%s %lld, %s: %s", call_name[calls[i]], (long long)k,
+                             how == DIE_BEFORE ? "before" : "after", clean.msg);
+                assert_int_equal(os_read_file(&clean, file_path(2), &got, &ngot), ST_OK);
+                assert_int_equal(checkpoint_parse(&clean, "got", got, ngot, &b), ST_OK);
+                for (int t = 0; t < a->ntensor; t++)
+                    assert_memory_equal(a->tensor[t].data, b->tensor[t].data,
+                                        (size_t)type_bytes(&a->tensor[t].type));
+                checkpoint_free(b);
+                free(got);
+            }
+    checkpoint_free(a);
+    free(want);
+    print_message("killed %lld times\n", (long long)trials);
+    assert_true(trials > 20);
+}
+
 /* Compiling, with the cache full and with nothing of it readable.  Slow (each trial that the cache
  * cannot help runs the C compiler), so only a few calls of each kind unless GTC_FAULTS is set. */
 static void test_compile(void **state)
@@ -389,6 +471,7 @@ int main(void)
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_no_faults),
                                         cmocka_unit_test(test_resume),
                                         cmocka_unit_test(test_fresh_run),
+                                        cmocka_unit_test(test_killed),
                                         cmocka_unit_test(test_compile) };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -229,6 +229,27 @@ Status bundle_weights(Ctx *cx, const char *dir, bool last, GtcStore *s)
     return st;
 }
 
+static Status rename_in(Ctx *cx, const char *dir, const char *from, const char *to)
+{
+    Strbuf a = { 0 }, b = { 0 };
+    strbuf_printf(&a, "%s/%s.safetensors", dir, from);
+    strbuf_printf(&b, "%s/%s.safetensors", dir, to);
+    Status st = ST_OK;
+    if (cx->os->rename(strbuf_str(&a), strbuf_str(&b)) != 0 && errno != ENOENT)
+        st = FAIL(cx, IO, "cannot rename %s to %s: %s", strbuf_str(&a), strbuf_str(&b),
+                  strerror(errno));
+    strbuf_free(&a);
+    strbuf_free(&b);
+    return st;
+}
+
+/* The second half of a save. */
+static Status promote(Ctx *cx, const char *dir)
+{
+    TRY(rename_in(cx, dir, "last", "previous"));
+    return rename_in(cx, dir, "new", "last");
+}
+
 Status bundle_resume(Ctx *cx, const char *dir, Checkpoint **out)
 {
     static const char *const names[] = { "new", "last", "previous", "best" };
@@ -250,25 +271,17 @@ Status bundle_resume(Ctx *cx, const char *dir, Checkpoint **out)
             log_say(cx, LOG_WARN, "%s; looking for an older checkpoint", cx->msg);
         else if (damaged)
             log_say(cx, LOG_WARN, "going on from %s", strbuf_str(&path));
+        if (st == ST_OK && i == 0) /* a save was cut short between its two halves */
+            st = promote(cx, dir);
     }
     strbuf_free(&path);
+    if (*out && st != ST_OK) {
+        checkpoint_free(*out);
+        *out = NULL;
+    }
     if (!*out && st == ST_OK)
         return FAIL(cx, DATA, "%s: there is no checkpoint to go on from", dir);
     return *out ? ST_OK : st;
-}
-
-static Status rename_in(Ctx *cx, const char *dir, const char *from, const char *to)
-{
-    Strbuf a = { 0 }, b = { 0 };
-    strbuf_printf(&a, "%s/%s.safetensors", dir, from);
-    strbuf_printf(&b, "%s/%s.safetensors", dir, to);
-    Status st = ST_OK;
-    if (cx->os->rename(strbuf_str(&a), strbuf_str(&b)) != 0 && errno != ENOENT)
-        st = FAIL(cx, IO, "cannot rename %s to %s: %s", strbuf_str(&a), strbuf_str(&b),
-                  strerror(errno));
-    strbuf_free(&a);
-    strbuf_free(&b);
-    return st;
 }
 
 static Status save(Ctx *cx, const char *dir, const char *name, const Checkpoint *c)
@@ -283,8 +296,7 @@ static Status save(Ctx *cx, const char *dir, const char *name, const Checkpoint 
 Status bundle_save_last(Ctx *cx, const char *dir, const Checkpoint *c)
 {
     TRY(save(cx, dir, "new", c));
-    TRY(rename_in(cx, dir, "last", "previous"));
-    return rename_in(cx, dir, "new", "last");
+    return promote(cx, dir);
 }
 
 Status bundle_save_best(Ctx *cx, const char *dir, const Checkpoint *c)
