@@ -63,6 +63,7 @@ struct Cost {
     Stages *s;
     Var     v;
     int     lanes;
+    const Stage *st;  /* whose reads are counted */
     bool    can_copy; /* a contraction's operand may be copied into panels */
     bool    narrow;   /* all values fit 32-bit lanes */
     double  cycles;
@@ -75,7 +76,14 @@ static void cost_read(void *arg, const Expr *e)
     const DType dt = c->s->buf[e->buf].dt;
     if (dt == DT_I64 && stride)
         c->narrow = false;
-    c->cycles += stride < 2 ? 1 : c->can_copy && !e->nguard ? 1.3 : c->lanes;
+    bool copy = c->can_copy && !e->nguard && c->s->buf[e->buf].is_in;
+    for (int i = 0; i < e->ndep && copy; i++) { /* the same panels for all tiles */
+        bool red = e->dep[i] == c->v;
+        for (int j = 0; j < c->st->nred; j++)
+            red |= e->dep[i] == c->st->red[j];
+        copy = red;
+    }
+    c->cycles += stride < 2 ? 1 : copy ? 1.3 : c->lanes;
 }
 
 static bool is_product(const Stages *s, const Stage *st)
@@ -102,6 +110,7 @@ static double vector_cost(Stages *s, const Nest *n, Var v, bool row, int lanes, 
         const Stage *st = &s->stage[n->red[i]];
         c.v = row ? st->red[st->nred - 1] : v;
         c.can_copy = !row && is_product(s, st);
+        c.st = st;
         c.cycles = 1;
         expr_reads(s, st->e, cost_read, &c);
         const double len = row ? (double)ix_var_count(s->pool, c.v) : (double)ix_var_count(s->pool, v);
@@ -397,6 +406,31 @@ static void merge_terms(Stages *s, Nest *n)
         s->stage[n->root[i]].e = merge_rec(s, s->stage[n->root[i]].e, u.count, done);
 }
 
+struct Odd {
+    Stages *s;
+    Var     v;
+    int     lanes;
+    bool    odd;
+};
+
+static void is_odd(void *arg, const Expr *e)
+{
+    struct Odd *o = arg;
+    o->odd |= read_stride(o->s, e, o->v, o->lanes) == 2;
+}
+
+static bool moves_oddly(Stages *s, const Nest *n, int lanes)
+{
+    struct Odd o = { s, n->vec, lanes, false };
+    for (int i = 0; i < n->nroot; i++) {
+        const Stage *st = &s->stage[n->root[i]];
+        expr_reads(s, st->e, is_odd, &o);
+        for (int k = 0; k < st->nstore; k++)
+            o.odd |= map_stride(s, st->store[k].ix, s->buf[st->store[k].buf].rank, n->vec, lanes) == 2;
+    }
+    return o.odd;
+}
+
 /* ---- the whole nest ---------------------------------------------------------------------- */
 
 void plan_nest(Stages *s, const Target *t, Nest *n, const int64_t *span, bool plain)
@@ -425,6 +459,8 @@ void plan_nest(Stages *s, const Target *t, Nest *n, const int64_t *span, bool pl
         n->nv = vectors >= 4 && vectors % 4 == 0 ? 4 : vectors >= 2 && vectors % 2 == 0 ? 2 : 1;
         if (vectors == 3)
             n->nv = 3;
+        if (moves_oddly(s, n, t->lanes))
+            n->nv = 1; /* lane by lane: long code as it is */
         set_tile(n, n->vec, n->nv);
         Nest o = *n; /* the vector axis innermost */
         int k = 0;

@@ -441,13 +441,26 @@ static ExprId demand_view(Demand *d, int scope, Ref r, const Ix *at)
 
 /* ---- sources ----------------------------------------------------------------------------- */
 
-static ExprId read_bound(Demand *d, const Binding *b, const Ix *at, int rank)
+/* Dimensions of extent 1 are no dimensions of a buffer, so that its last one is what moves. */
+static int squeeze(const Shape *s, const Ix *at, Ix *out)
+{
+    int n = 0;
+    for (int i = 0; i < s->rank; i++)
+        if (s->dim[i] != 1)
+            out[n++] = at[i];
+    return n;
+}
+
+static ExprId read_bound(Demand *d, const Binding *b, const Ix *at, const Shape *shape)
 {
     Ix ix[MAX_RANK + 1];
     int n = 0;
     if (b->has_lead)
         ix[n++] = b->lead;
-    memcpy(ix + n, at, sizeof *at * (size_t)rank);
+    if (d->flat && shape->rank)
+        ix[n] = at[0];
+    else
+        squeeze(shape, at, ix + n);
     return expr_read(d->s, b->buf, ix);
 }
 
@@ -458,14 +471,16 @@ static ExprId demand_input(Demand *d, int scope, Ref r, const Ix *at)
     uint32_t k = 0;
     while (g->input[k] != r)
         k++;
-    if (scope == 0)
-        return expr_read(d->s, (uint16_t)k, at);
     const Shape *s = &g->node[r].type.shape;
+    if (scope == 0) {
+        const Binding in = { .bound = true, .buf = (uint16_t)k };
+        return read_bound(d, &in, at, s);
+    }
     if (k < scan->attr.scan.ncarry) {
         IxPool *p = d->s->pool;
         const Binding b = { true, true, d->carry[k],
                          d->s->seq ? ix_mod(p, ix_var(p, d->s->seq), 2) : ix_const(p, 0) };
-        return read_bound(d, &b, at, s->rank);
+        return read_bound(d, &b, at, s);
     }
     Ix full[MAX_RANK + 1];
     const bool per_step = k < scan->attr.scan.ncarry + scan->attr.scan.nstep;
@@ -536,7 +551,7 @@ static ExprId demand(Demand *d, int scope, Ref r, const Ix *at)
     const Node *n = &d->g[scope]->node[r];
     const int rank = d->flat && n->type.shape.rank ? 1 : n->type.shape.rank;
     if (d->bind[scope][r].bound)
-        return read_bound(d, &d->bind[scope][r], at, rank);
+        return read_bound(d, &d->bind[scope][r], at, &n->type.shape);
     Memo key = { .key = { (uint32_t)scope, r } };
     if (rank)
         memcpy(key.key + 2, at, sizeof *at * (size_t)rank);
@@ -558,7 +573,7 @@ static ExprId demand(Demand *d, int scope, Ref r, const Ix *at)
 typedef struct Place { uint16_t buf; bool has_lead; Ix lead; } Place;
 
 static void root_add(Demand *d, int scope, Ref r, const Var *axis, int naxis, ExprId e, const Ix *at,
-                     int rank, const Place *place, int nplace)
+                     const Shape *shape, const Place *place, int nplace)
 {
     Stage st = { .axis = arena_copy(d->s->arena, axis, sizeof *axis * (size_t)(naxis ? naxis : 1)),
                  .naxis = (uint8_t)naxis,
@@ -573,7 +588,10 @@ static void root_add(Demand *d, int scope, Ref r, const Var *axis, int naxis, Ex
         st.store[i].buf = place[i].buf;
         if (place[i].has_lead)
             *ix++ = place[i].lead;
-        memcpy(ix, at, sizeof *at * (size_t)rank);
+        if (d->flat)
+            ix[0] = at[0];
+        else
+            squeeze(shape, at, ix);
     }
     stages_add(d->s, &st);
 }
@@ -587,13 +605,13 @@ static void root(Demand *d, int scope, Ref r, const Place *place, int nplace)
     if (d->flat) {
         axis[0] = axis_for(d, shape_count(&n->type.shape), 0, false);
         at[0] = ix_var(d->s->pool, axis[0]);
-        root_add(d, scope, r, axis, 1, compute(d, scope, r, at), at, 1, place, nplace);
+        root_add(d, scope, r, axis, 1, compute(d, scope, r, at), at, &n->type.shape, place, nplace);
         return;
     }
     if (n->op != OP_concat) {
         const int naxis = shape_axes(d, &n->type.shape, false, at, axis);
         const ExprId e = demand(d, scope, r, at);
-        root_add(d, scope, r, axis, naxis, e, at, n->type.shape.rank, place, nplace);
+        root_add(d, scope, r, axis, naxis, e, at, &n->type.shape, place, nplace);
         return;
     }
     const int along = n->attr.axis.axis;
@@ -607,22 +625,27 @@ static void root(Demand *d, int scope, Ref r, const Place *place, int nplace)
         to[along] = ix_shift(d->s->pool, at[along], lo);
         lo += t->shape.dim[along];
         if (t->shape.dim[along])
-            root_add(d, scope, r, axis, naxis, e, to, t->shape.rank, place, nplace);
+            root_add(d, scope, r, axis, naxis, e, to, &n->type.shape, place, nplace);
     }
+}
+
+static uint16_t buffer(Demand *d, const char *name, const Type *t, int64_t lead)
+{
+    int64_t shape[MAX_RANK + 1];
+    int rank = 0;
+    if (lead)
+        shape[rank++] = lead;
+    for (int i = 0; i < t->shape.rank && !d->flat; i++)
+        if (t->shape.dim[i] != 1)
+            shape[rank++] = t->shape.dim[i];
+    if (d->flat && t->shape.rank)
+        shape[rank++] = shape_count(&t->shape);
+    return stages_temp(d->s, name, t->dt, rank, shape);
 }
 
 static Place temp_place(Demand *d, const char *prefix, Ref r, const Type *t, int64_t lead)
 {
-    int64_t shape[MAX_RANK];
-    int rank = 0;
-    if (lead)
-        shape[rank++] = lead;
-    for (int i = 0; i < t->shape.rank; i++)
-        shape[rank++] = t->shape.dim[i];
-    if (d->flat)
-        shape[0] = shape_count(&t->shape), rank = t->shape.rank ? 1 : 0;
-    const char *name = arena_printf(d->s->arena, "%s%u", prefix, r);
-    return (Place){ .buf = stages_temp(d->s, name, t->dt, rank, shape) };
+    return (Place){ .buf = buffer(d, arena_printf(d->s->arena, "%s%u", prefix, r), t, lead) };
 }
 
 /* Roots of the fusion body from node `from` on, in order; the scan's own come in between. */
@@ -708,9 +731,11 @@ static void scan_roots(Demand *d)
         for (uint32_t i = ncarry; i < b->nout; i++)
             if (b->out[i].value == r) {
                 n += scan_result_places(d, i, place + n, 12 - n);
-                for (int k = 0; k < n; k++)
-                    if (!place[k].has_lead)
-                        place[k].has_lead = true, place[k].lead = d->step;
+                for (int k = 0; k < n && trip > 1; k++)
+                    if (!place[k].has_lead) {
+                        place[k].has_lead = true;
+                        place[k].lead = d->step;
+                    }
             }
         for (uint32_t i = 0; i < ncarry && n < 16; i++)
             if (b->out[i].value == r)
@@ -737,8 +762,7 @@ static void scan_roots(Demand *d)
         const int naxis = shape_axes(d, shape, false, at, axis);
         const Binding last = { true, true, d->carry[i], ix_const(p, trip % 2) };
         if (n)
-            root_add(d, 0, d->scan, axis, naxis, read_bound(d, &last, at, shape->rank), at, shape->rank,
-                     place, n);
+            root_add(d, 0, d->scan, axis, naxis, read_bound(d, &last, at, shape), at, shape, place, n);
     }
 }
 
@@ -798,10 +822,7 @@ Status stages_build(Ctx *cx, Arena *arena, const Graph *body, const Stored *stor
         const bool in = i < body->ninput;
         const uint32_t arg = in ? i : i - body->ninput;
         const Type *t = &body->node[in ? body->input[arg] : body->out[arg].value].type;
-        const int64_t count = shape_count(&t->shape);
-        const bool row = d.flat && t->shape.rank;
-        const uint16_t b = stages_temp(s, arena_printf(arena, in ? "x%u" : "y%u", arg), t->dt,
-                                       row ? 1 : t->shape.rank, row ? &count : t->shape.dim);
+        const uint16_t b = buffer(&d, arena_printf(arena, in ? "x%u" : "y%u", arg), t, 0);
         s->buf[b].is_in = in;
         s->buf[b].is_out = !in;
         s->buf[b].arg = arg;
