@@ -639,9 +639,18 @@ IxRange ix_range_in(const IxPool *p, Ix a, const IxRange *rng, unsigned nrng)
 static IxRange atom_range_guarded(IxPool *p, Atom a, const IxRange *rng, unsigned nrng,
                                   const Guard *g, unsigned nguard)
 {
-    if (a.key.kind == ATOM_VAR)
-        return atom_range_in(p, &a, rng, nrng);
-    return divided_range(&a, ix_range_guarded(p, a.key.x, rng, nrng, g, nguard));
+    IxRange r = a.key.kind == ATOM_VAR
+                    ? atom_range_in(p, &a, rng, nrng)
+                    : divided_range(&a, ix_range_guarded(p, a.key.x, rng, nrng, g, nguard));
+    for (unsigned i = 0; i < nguard; i++) { /* a guard on this very atom, plus a constant */
+        const Expr *e = &p->expr[g[i].ix];
+        if (e->nterm != 1 || e->term[0].coef != 1 ||
+            memcmp(&p->atom[e->term[0].atom].key, &a.key, sizeof a.key) != 0)
+            continue;
+        r.lo = g[i].lo - e->c > r.lo ? g[i].lo - e->c : r.lo;
+        r.hi = g[i].hi - 1 - e->c < r.hi ? g[i].hi - 1 - e->c : r.hi;
+    }
+    return r;
 }
 
 IxRange ix_range_guarded(IxPool *p, Ix a, const IxRange *rng, unsigned nrng, const Guard *g,
