@@ -184,8 +184,8 @@ static void check_shapes(const char *fmt, const int (*shape)[4], int n)
         Strbuf b = { 0 };
         for (const char *p = fmt; *p; p++) {
             if (*p == '@' || *p == '#' || (*p == '+' && p[-1] != 'p')) { /* of B: padded, twice, strided */
-                const int n = shape[i][1];
-                strbuf_printf(&b, "%d", *p == '@' ? n + 2 : *p == '#' ? 2 * n : 2 * n + 1);
+                const int width = shape[i][1];
+                strbuf_printf(&b, "%d", *p == '@' ? width + 2 : *p == '#' ? 2 * width : 2 * width + 1);
             } else if (*p == '!' || *p == '^' || *p == '&') { /* of D */
                 strbuf_printf(&b, "%d", shape[i][3] * (*p == '!' ? 4 : *p == '^' ? 2 : 3));
             } else if (*p == '~') {
