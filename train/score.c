@@ -43,7 +43,7 @@ static void csv_text(Strbuf *out, const char *s)
 static void csv_number(Strbuf *out, double v)
 {
     if (!isnan(v)) /* an empty cell is what is missing */
-        strbuf_printf(out, "%.9g", v);
+        strbuf_printf(out, "%.7g", v); /* targets are f32 */
 }
 
 static void csv_header(const Pass *p)
