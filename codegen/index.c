@@ -663,13 +663,25 @@ IxRange ix_range_guarded(IxPool *p, Ix a, const IxRange *rng, unsigned nrng, con
                              atom_range_guarded(p, p->atom[e.term[i].atom], rng, nrng, g, nguard),
                              e.term[i].coef);
     for (unsigned i = 0; i < nguard && !range_empty(r) && e.nterm; i++) {
-        IxRange d = ix_range_in(p, ix_sub(p, a, g[i].ix), rng, nrng);
+        const Expr gx = p->expr[g[i].ix]; /* a = k * guarded + what is left */
+        int64_t k = 0;
+        for (uint32_t j = 0; j < e.nterm && gx.nterm; j++)
+            if (e.term[j].atom == gx.term[0].atom && e.term[j].coef % gx.term[0].coef == 0)
+                k = e.term[j].coef / gx.term[0].coef;
+        if (k <= 0)
+            continue;
+        const IxRange d = ix_range_guarded(p, ix_sub(p, a, ix_scale(p, g[i].ix, k)), rng, nrng,
+                                           g + i + 1, nguard - i - 1);
         if (range_empty(d))
             return EMPTY;
-        int64_t lo = g[i].lo > -FAR ? size_add(g[i].lo, d.lo) : INT64_MIN;
-        int64_t hi = g[i].hi < FAR ? size_add(g[i].hi, d.hi - 1) : INT64_MAX;
-        r.lo = lo > r.lo ? lo : r.lo;
-        r.hi = hi < r.hi ? hi : r.hi;
+        if (g[i].lo > -FAR) {
+            const int64_t lo = size_add(size_mul(k, g[i].lo), d.lo);
+            r.lo = lo > r.lo ? lo : r.lo;
+        }
+        if (g[i].hi < FAR) {
+            const int64_t hi = size_add(size_mul(k, g[i].hi - 1), d.hi);
+            r.hi = hi < r.hi ? hi : r.hi;
+        }
     }
     return range_empty(r) ? EMPTY : r;
 }

@@ -339,7 +339,9 @@ static Val ev_read(Low *l, ExprId id, const Expr *e)
     n->nguard = (uint8_t)nguard;
     n->value = e->value;
     const bool vec = m == MOVE_NEXT || (lanes && l->w == 1 && l->lanes > 1);
-    n->lanes = (uint8_t)(!vec ? 1 : b->padded ? l->lanes : l->w);
+    const bool whole = b->padded && ix_range(l->p, n->ix[b->rank - 1]).hi + l->lanes <=
+                                        b->shape[b->rank - 1];
+    n->lanes = (uint8_t)(!vec ? 1 : whole ? l->lanes : l->w);
     return n->dst = kir_val(l->k, e->reg, vec);
 }
 
