@@ -3,7 +3,8 @@
  * optimizer), as the scripts in bench/peers time theirs: five steps to warm up, then steps for
  * some seconds; prints one JSON line.
  *
- *     bench-step MODEL.json [--seconds S] [--threads N] [--mode eager|default] [--profile] [--set k=v]
+ *     bench-step MODEL.json [--seconds S] [--threads N] [--mode eager|default] [--profile] [--set
+ * k=v]
  *
  * --profile prints what each kernel takes, the slowest first, to stderr. */
 #include <stdio.h>
@@ -75,9 +76,9 @@ static void profile_print(Ctx *cx, GtcProgram *p)
             if (ms[i] > ms[top])
                 top = i;
         const GtcKernelInfo k = gtc_program_kernel(p, top);
-        fprintf(stderr, "%8.3f ms %5.1f%%  %7.1f GF/s %6.1f GB/s  %3d %s  layers %s\n", ms[top] / RUNS,
-                100 * ms[top] / total, k.flops * RUNS / ms[top] * 1e-6, k.bytes * RUNS / ms[top] * 1e-6,
-                top, k.name, k.layers);
+        fprintf(stderr, "%8.3f ms %5.1f%%  %7.1f GF/s %6.1f GB/s  %3d %s  layers %s\n",
+                ms[top] / RUNS, 100 * ms[top] / total, k.flops * RUNS / ms[top] * 1e-6,
+                k.bytes * RUNS / ms[top] * 1e-6, top, k.name, k.layers);
         ms[top] = 0;
     }
     free(ms);
@@ -116,11 +117,12 @@ static Status bench(Ctx *cx, const Args *a)
     }
     qsort(ms, (size_t)n, sizeof *ms, by_value);
     const GtcProgramInfo info = gtc_program_info(p);
-    printf("{\"fw\": \"gtc\", \"wl\": \"%s\", \"mode\": \"%s\", \"nt\": %d, \"min_ms\": %.4g, \"med_ms\": %.4g, "
+    printf("{\"fw\": \"gtc\", \"wl\": \"%s\", \"mode\": \"%s\", \"nt\": %d, \"min_ms\": %.4g, "
+           "\"med_ms\": %.4g, "
            "\"p10_ms\": %.4g, \"p90_ms\": %.4g, \"n\": %d, \"kernels\": %d, \"compile_ms\": %.4g, "
            "\"peak_bytes\": %lld}\n",
-           m->name, a->mode, gtc_device_threads(device), ms[0], ms[n / 2], ms[n / 10], ms[n - 1 - n / 10],
-           n, info.kernels, info.compile_ms, (long long)info.peak_bytes);
+           m->name, a->mode, gtc_device_threads(device), ms[0], ms[n / 2], ms[n / 10],
+           ms[n - 1 - n / 10], n, info.kernels, info.compile_ms, (long long)info.peak_bytes);
     if (a->profile)
         profile_print(cx, p);
     loader_close(loader);

@@ -39,7 +39,8 @@ static uint64_t expr_hash(const Expr *e)
     if (e->nix)
         h = hash_bytes(e->ix, sizeof *e->ix * e->nix, h);
     for (int i = 0; i < e->nguard; i++)
-        h = h * 31 + e->guard[i].ix * 7u + (uint64_t)e->guard[i].lo * 131 + (uint64_t)e->guard[i].hi;
+        h = h * 31 + e->guard[i].ix * 7u + (uint64_t)e->guard[i].lo * 131 +
+            (uint64_t)e->guard[i].hi;
     return h;
 }
 
@@ -176,7 +177,8 @@ uint16_t stages_temp(Stages *s, const char *name, DType dt, int rank, const int6
     if (s->nbuf >= s->buf_cap)
         arena_grow(s->arena, s->buf, s->nbuf, s->buf_cap);
     GBuf *b = &s->buf[s->nbuf];
-    *b = (GBuf){ .name = name, .dt = dt, .rank = (int8_t)rank, .home = HOME_SHARED, .team_dim = -1 };
+    *b =
+        (GBuf){ .name = name, .dt = dt, .rank = (int8_t)rank, .home = HOME_SHARED, .team_dim = -1 };
     memcpy(b->shape, shape, sizeof *shape * (size_t)rank);
     return (uint16_t)s->nbuf++;
 }
@@ -231,7 +233,9 @@ static void print_expr(const Stages *s, ExprId id, int depth, Strbuf *out)
         print_ix(s, e->ix, 1, out);
         return;
     default:
-        strbuf_add(out, e->kind == EX_EW ? op_info[e->op].name : e->kind == EX_RAND ? "rand" : "when");
+        strbuf_add(out, e->kind == EX_EW     ? op_info[e->op].name
+                        : e->kind == EX_RAND ? "rand"
+                                             : "when");
         strbuf_putc(out, '(');
         for (int i = 0; i < e->nargs; i++) {
             if (i)

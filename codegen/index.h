@@ -16,15 +16,17 @@
 typedef uint32_t Ix;  /* 0 is the constant 0 */
 typedef uint16_t Var; /* 0 is none */
 typedef struct IxPool IxPool;
-typedef struct IxRange { int64_t lo, hi; } IxRange; /* inclusive; lo > hi: a variable of count 0 */
+typedef struct IxRange {
+    int64_t lo, hi;
+} IxRange; /* inclusive; lo > hi: a variable of count 0 */
 
 IxPool *ix_pool_new(Arena *arena);
 
 /* name: an identifier (copied); made unique by a number if it is taken. */
-Var         ix_var_new(IxPool *p, const char *name, int64_t count);
-int64_t     ix_var_count(const IxPool *p, Var v);
+Var ix_var_new(IxPool *p, const char *name, int64_t count);
+int64_t ix_var_count(const IxPool *p, Var v);
 const char *ix_var_name(const IxPool *p, Var v);
-bool        ix_name_taken(const IxPool *p, const char *name); /* by a variable, or by the emitter */
+bool ix_name_taken(const IxPool *p, const char *name); /* by a variable, or by the emitter */
 
 Ix ix_const(IxPool *p, int64_t c);
 Ix ix_var(IxPool *p, Var v);
@@ -36,13 +38,14 @@ Ix ix_div(IxPool *p, Ix a, int64_t n);   /* floor */
 Ix ix_mod(IxPool *p, Ix a, int64_t n);   /* in [0, n) */
 
 IxRange ix_range(const IxPool *p, Ix a);
-bool    ix_is_const(const IxPool *p, Ix a, int64_t *c);
-bool    ix_is_var(const IxPool *p, Ix a, Var *v);   /* exactly one variable, coefficient 1, no constant */
-bool    ix_uses(const IxPool *p, Ix a, Var v);      /* also inside divisions */
+bool ix_is_const(const IxPool *p, Ix a, int64_t *c);
+bool ix_is_var(const IxPool *p, Ix a,
+               Var *v);                     /* exactly one variable, coefficient 1, no constant */
+bool ix_uses(const IxPool *p, Ix a, Var v); /* also inside divisions */
 /* Coefficient of v; *linear false when v also stands inside a division. */
 int64_t ix_coef(const IxPool *p, Ix a, Var v, bool *linear);
 /* Calls f for each distinct variable, in order of Var. */
-void    ix_vars(const IxPool *p, Ix a, void (*f)(void *arg, Var v), void *arg);
+void ix_vars(const IxPool *p, Ix a, void (*f)(void *arg, Var v), void *arg);
 
 /* Replaces variables: map[v] is the new expression, or IX_KEEP; v >= nmap is kept. */
 #define IX_KEEP UINT32_MAX
@@ -53,13 +56,17 @@ Ix ix_subst(IxPool *p, Ix a, const Ix *map, unsigned nmap);
 IxRange ix_range_in(const IxPool *p, Ix a, const IxRange *rng, unsigned nrng);
 
 /* A condition lo <= ix < hi. */
-typedef struct Guard { Ix ix; int64_t lo, hi; } Guard;
+typedef struct Guard {
+    Ix ix;
+    int64_t lo, hi;
+} Guard;
 
 /* The same where also all guards hold: an expression is as near to a guard's as their difference
  * is narrow.  Also inside divisions. */
 IxRange ix_range_guarded(IxPool *p, Ix a, const IxRange *rng, unsigned nrng, const Guard *g,
                          unsigned nguard);
 
-void ix_print(const IxPool *p, Ix a, Strbuf *out); /* as C: "16*i+l", "(i+3)/4", "(i%4)": all >= 0 under / and % */
+void ix_print(const IxPool *p, Ix a,
+              Strbuf *out); /* as C: "16*i+l", "(i+3)/4", "(i%4)": all >= 0 under / and % */
 
 #endif

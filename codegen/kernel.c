@@ -29,10 +29,10 @@ const char *kernel_refuse_c(const Target *t, const Graph *body)
 /* ---- outputs that may take an input's place ------------------------------------------------ */
 
 typedef struct Reader {
-    Stages  *s;
+    Stages *s;
     uint16_t in;
-    ExprId   only;    /* the one read of it, if there is one */
-    int      reads;   /* distinct reads */
+    ExprId only; /* the one read of it, if there is one */
+    int reads;   /* distinct reads */
 } Reader;
 
 static void note_read(void *arg, const Expr *e)
@@ -67,8 +67,8 @@ static bool may_share(const Plan *p, uint32_t i, uint32_t j, uint32_t nin)
                 continue;
             Reader mine = { s, (uint16_t)i, 0, 0 };
             expr_reads(s, st->e, note_read, &mine);
-            return mine.reads == 1 &&
-                   memcmp(st->store[q].ix, s->expr[all.only].ix, sizeof(Ix) * (size_t)in->rank) == 0;
+            return mine.reads == 1 && memcmp(st->store[q].ix, s->expr[all.only].ix,
+                                             sizeof(Ix) * (size_t)in->rank) == 0;
         }
     }
     return false;
@@ -119,7 +119,8 @@ Status kernel_build_c(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Re
     Kir *kir = NULL;
     Status st = plan_and_lower(cx, work, t, body, false, &plan, &kir);
     if (st == ST_INTERNAL) {
-        log_say(cx, LOG_WARN, "%s: the last-resort planner takes it: %s", n->attr.fusion.kind, cx->msg);
+        log_say(cx, LOG_WARN, "%s: the last-resort planner takes it: %s", n->attr.fusion.kind,
+                cx->msg);
         st = plan_and_lower(cx, work, t, body, true, &plan, &kir);
     }
     if (st != ST_OK) {

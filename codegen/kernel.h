@@ -17,12 +17,12 @@ typedef struct Kernel {
     const char *source;  /* C text, without the prelude */
     const char *plan;    /* the plan as text, for people */
     const char *planner; /* "cpu", "plain" (the last resort) */
-    uint32_t    nin, nout;
-    const int32_t *inplace;    /* for each output: an input it may share memory with, or -1 */
-    int64_t     shared_bytes;  /* workspace of the launch; multiple of 64 */
-    int64_t     private_bytes; /* workspace of each thread; multiple of 4096 */
-    double      flops, bytes;  /* estimates of one call */
-    bool        serial;        /* too small to share out: only thread 0 need call it */
+    uint32_t nin, nout;
+    const int32_t *inplace; /* for each output: an input it may share memory with, or -1 */
+    int64_t shared_bytes;   /* workspace of the launch; multiple of 64 */
+    int64_t private_bytes;  /* workspace of each thread; multiple of 4096 */
+    double flops, bytes;    /* estimates of one call */
+    bool serial;            /* too small to share out: only thread 0 need call it */
 } Kernel;
 
 /* The text every C kernel needs in front of it, for one lane count. */
@@ -30,7 +30,8 @@ const char *kernel_prelude_c(int lanes);
 
 /* Plans and spells the fusion node r of g as C for target.  Never refuses a verified graph; says
  * with log_say when the last-resort planner had to take it.  Memory from arena. */
-Status kernel_build_c(Ctx *cx, Arena *arena, const Target *target, const Graph *g, Ref r, Kernel *out);
+Status kernel_build_c(Ctx *cx, Arena *arena, const Target *target, const Graph *g, Ref r,
+                      Kernel *out);
 
 /* For Target.refuse on a CPU. */
 const char *kernel_refuse_c(const Target *t, const Graph *body);

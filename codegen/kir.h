@@ -18,23 +18,26 @@ typedef uint16_t BufId;
 /* What a register holds.  f16, bf16 and u8 in memory become F32, F32 and I32 in registers; bool in
  * memory (one byte) becomes a mask.  I64 is scalar only. */
 typedef enum RegType { REG_F32, REG_I32, REG_I64, REG_BOOL } RegType;
-typedef struct ValInfo { RegType reg; bool vec; } ValInfo; /* vec: kernel.lanes lanes */
+typedef struct ValInfo {
+    RegType reg;
+    bool vec;
+} ValInfo; /* vec: kernel.lanes lanes */
 
 typedef enum BufClass {
-    BUF_IN,      /* argument, read only */
-    BUF_OUT,     /* argument */
-    BUF_SHARED,  /* workspace of the launch, at byte `offset` */
-    BUF_PRIVATE  /* workspace of the thread, at byte `offset` */
+    BUF_IN,     /* argument, read only */
+    BUF_OUT,    /* argument */
+    BUF_SHARED, /* workspace of the launch, at byte `offset` */
+    BUF_PRIVATE /* workspace of the thread, at byte `offset` */
 } BufClass;
 typedef struct KBuf {
     const char *name; /* C identifier, unique in the kernel */
-    DType    dt;
+    DType dt;
     BufClass cls;
-    uint32_t arg;     /* IN, OUT: which of the inputs, of the outputs */
-    int64_t  offset;
-    int8_t   rank;
-    int64_t  shape[MAX_RANK], stride[MAX_RANK]; /* elements; the last stride is 1 */
-    bool     aliased; /* shares memory with another buffer of the kernel: no `restrict` */
+    uint32_t arg; /* IN, OUT: which of the inputs, of the outputs */
+    int64_t offset;
+    int8_t rank;
+    int64_t shape[MAX_RANK], stride[MAX_RANK]; /* elements; the last stride is 1 */
+    bool aliased; /* shares memory with another buffer of the kernel: no `restrict` */
 } KBuf;
 
 typedef enum Bind { BIND_SERIAL, BIND_UNROLL, BIND_TEAM } Bind;
@@ -62,38 +65,38 @@ typedef enum KOp {
 } KOp;
 
 typedef struct KNode {
-    uint8_t       op;
-    uint8_t       bind, unroll; /* LOOP */
-    uint8_t       lanes;        /* LOAD STORE LANES LANE TAIL: active lanes (scalar access: 1) */
-    uint8_t       nargs, nguard;
-    uint16_t      ew;           /* EW, REDUCE: an Op */
-    Var           var;          /* LOOP; its count is the pool's */
-    BufId         buf;
-    Val           dst, arg[5];
-    Val          *args;         /* LANES */
-    Ix           *ix;           /* LOAD STORE: buf's rank; INDEX: one */
-    Guard        *guard;        /* WHEN LOAD */
-    double        value;        /* CONST; the pad of LOAD, LANES, TAIL */
-    const char   *text;         /* NOTE */
+    uint8_t op;
+    uint8_t bind, unroll; /* LOOP */
+    uint8_t lanes;        /* LOAD STORE LANES LANE TAIL: active lanes (scalar access: 1) */
+    uint8_t nargs, nguard;
+    uint16_t ew; /* EW, REDUCE: an Op */
+    Var var;     /* LOOP; its count is the pool's */
+    BufId buf;
+    Val dst, arg[5];
+    Val *args;        /* LANES */
+    Ix *ix;           /* LOAD STORE: buf's rank; INDEX: one */
+    Guard *guard;     /* WHEN LOAD */
+    double value;     /* CONST; the pad of LOAD, LANES, TAIL */
+    const char *text; /* NOTE */
     struct KNode *body, *next;
 } KNode;
 
 typedef struct Kir {
-    Arena   *arena;
-    IxPool  *pool;
-    int      lanes;    /* of vectors */
-    KBuf    *buf;      /* buf[0 .. nbuf) */
+    Arena *arena;
+    IxPool *pool;
+    int lanes; /* of vectors */
+    KBuf *buf; /* buf[0 .. nbuf) */
     uint32_t nbuf, buf_cap;
-    ValInfo *val;      /* val[1 .. nval) */
+    ValInfo *val; /* val[1 .. nval) */
     uint32_t nval, val_cap;
-    KNode   *body;
-    int64_t  shared_bytes, private_bytes;
+    KNode *body;
+    int64_t shared_bytes, private_bytes;
     uint32_t nin, nout; /* arguments of the kernel; kir_buf raises them to those it sees */
 } Kir;
 
-Kir  *kir_new(Arena *arena, IxPool *pool, int lanes);
+Kir *kir_new(Arena *arena, IxPool *pool, int lanes);
 BufId kir_buf(Kir *k, const KBuf *b);
-Val   kir_val(Kir *k, RegType reg, bool vec);
+Val kir_val(Kir *k, RegType reg, bool vec);
 
 /* acc[v]: value v is an accumulator, declared by K_ACC.  From k->arena. */
 bool *kir_accumulators(const Kir *k);

@@ -13,40 +13,46 @@
 
 enum { MAX_POINTS = 128, EXPR_VALUE_OF = 1u << 30 };
 
-typedef struct Span { Ix base; int64_t count; } Span;
+typedef struct Span {
+    Ix base;
+    int64_t count;
+} Span;
 
 typedef struct Known { /* a value and what it is of */
     uint64_t hash;
     uint32_t id, nkey, next; /* next: in its bucket, 1 + index */
     const Ix *key;
-    Val      val;
+    Val val;
 } Known;
 
-typedef struct Point { int64_t off[MAX_AXES]; int lanes; } Point;
+typedef struct Point {
+    int64_t off[MAX_AXES];
+    int lanes;
+} Point;
 
 typedef struct Low {
-    Ctx        *cx;
-    Arena      *arena;
-    Kir        *k;
-    Stages     *s;
-    IxPool     *p;
+    Ctx *cx;
+    Arena *arena;
+    Kir *k;
+    Stages *s;
+    IxPool *p;
     const Plan *plan;
-    int         lanes;
-    Ix         *env;  /* by axis: its place now, or IX_KEEP */
-    Span       *span;
-    uint32_t    nenv;
-    KNode     **tail;
-    Known      *known;
-    uint32_t    nknown, known_cap, bucket[1024];
-    BufId      *buf;  /* KIR buffer of each stage buffer, +1 */
-    Ix          team_base;
+    int lanes;
+    Ix *env; /* by axis: its place now, or IX_KEEP */
+    Span *span;
+    uint32_t nenv;
+    KNode **tail;
+    Known *known;
+    uint32_t nknown, known_cap, bucket[1024];
+    BufId *buf; /* KIR buffer of each stage buffer, +1 */
+    Ix team_base;
     const Nest *n;
-    Var         vec;      /* axis along the lanes, 0 while single lanes are made */
-    int         w;        /* active lanes */
-    Var         lane_var[65];
-    Ix          base[MAX_AXES];    /* of the tile, by nest axis */
-    Point      *point;
-    int         npoint;
+    Var vec; /* axis along the lanes, 0 while single lanes are made */
+    int w;   /* active lanes */
+    Var lane_var[65];
+    Ix base[MAX_AXES]; /* of the tile, by nest axis */
+    Point *point;
+    int npoint;
 } Low;
 
 static Val ev(Low *l, ExprId id);
@@ -69,8 +75,14 @@ static Val put_const(Low *l, double value, RegType reg)
     return n->dst = kir_val(l->k, reg, false);
 }
 
-static bool is_vec(const Low *l, Val v) { return l->k->val[v].vec; }
-static RegType reg_at(const Low *l, Val v) { return l->k->val[v].reg; }
+static bool is_vec(const Low *l, Val v)
+{
+    return l->k->val[v].vec;
+}
+static RegType reg_at(const Low *l, Val v)
+{
+    return l->k->val[v].reg;
+}
 
 static Val put_ew(Low *l, Op op, RegType reg, bool vec, int nargs, const Val *arg)
 {
@@ -118,7 +130,11 @@ static void set(Low *l, Val acc, Val v)
 
 /* ---- memo -------------------------------------------------------------------------------- */
 
-typedef struct Key { uint64_t hash; uint32_t n; Ix at[68]; } Key;
+typedef struct Key {
+    uint64_t hash;
+    uint32_t n;
+    Ix at[68];
+} Key;
 
 static void key_of(const Low *l, uint32_t id, const Var *dep, int ndep, Key *key)
 {
@@ -166,7 +182,10 @@ static void memo_forget(Low *l, uint32_t keep)
     }
 }
 
-typedef struct Open { KNode **tail; uint32_t known; } Open;
+typedef struct Open {
+    KNode **tail;
+    uint32_t known;
+} Open;
 
 static Open loop_open(Low *l, Var v, Bind bind, int unroll)
 {
@@ -192,9 +211,13 @@ static BufId kir_buf_of(Low *l, uint16_t b)
     if (l->buf[b])
         return (BufId)(l->buf[b] - 1);
     const GBuf *g = &l->s->buf[b];
-    KBuf kb = { .name = g->name, .dt = g->dt, .arg = g->arg, .rank = g->rank,
-                .offset = l->plan->offset[b] };
-    kb.cls = g->is_in ? BUF_IN : g->is_out ? BUF_OUT : g->home == HOME_PRIVATE ? BUF_PRIVATE : BUF_SHARED;
+    KBuf kb = {
+        .name = g->name, .dt = g->dt, .arg = g->arg, .rank = g->rank, .offset = l->plan->offset[b]
+    };
+    kb.cls = g->is_in                  ? BUF_IN
+             : g->is_out               ? BUF_OUT
+             : g->home == HOME_PRIVATE ? BUF_PRIVATE
+                                       : BUF_SHARED;
     int64_t stride = 1;
     for (int d = g->rank - 1; d >= 0; d--) {
         kb.shape[d] = g->shape[d];
@@ -339,8 +362,8 @@ static Val ev_read(Low *l, ExprId id, const Expr *e)
     n->nguard = (uint8_t)nguard;
     n->value = e->value;
     const bool vec = m == MOVE_NEXT || (lanes && l->w == 1 && l->lanes > 1);
-    const bool whole = b->padded && ix_range(l->p, n->ix[b->rank - 1]).hi + l->lanes <=
-                                        b->shape[b->rank - 1];
+    const bool whole =
+        b->padded && ix_range(l->p, n->ix[b->rank - 1]).hi + l->lanes <= b->shape[b->rank - 1];
     n->lanes = (uint8_t)(!vec ? 1 : whole ? l->lanes : l->w);
     return n->dst = kir_val(l->k, e->reg, vec);
 }
@@ -382,8 +405,8 @@ static Val ev_rand(Low *l, ExprId id, const Expr *e)
     for (int i = 0; i < 5; i++)
         arg[i] = as_reg(l, ev(l, e->arg[i]), i < 4 ? REG_I32 : REG_I64);
     ix_is_const(l->p, e->ix[1], &row);
-    const Val first = put_ew(l, OP_mul, REG_I64, false, 2,
-                             (Val[]){ arg[4], put_const(l, (double)row, REG_I64) });
+    const Val first =
+        put_ew(l, OP_mul, REG_I64, false, 2, (Val[]){ arg[4], put_const(l, (double)row, REG_I64) });
     const Val at = put_index(l, drop_lane(l, ix), REG_I64, false);
     arg[4] = put_ew(l, OP_add, REG_I64, false, 2, (Val[]){ first, at });
     KNode *n = put(l, K_RAND);
@@ -472,12 +495,24 @@ static Val ev(Low *l, ExprId id)
     if (v)
         return v;
     switch (e.kind) {
-    case EX_CONST: v = put_const(l, e.value, e.reg); break;
-    case EX_READ: v = ev_read(l, id, &e); break;
-    case EX_INDEX: v = ev_index(l, id, &e); break;
-    case EX_RAND: v = ev_rand(l, id, &e); break;
-    case EX_WHEN: v = ev_when(l, id, &e); break;
-    default: v = ev_ew(l, id, &e); break;
+    case EX_CONST:
+        v = put_const(l, e.value, e.reg);
+        break;
+    case EX_READ:
+        v = ev_read(l, id, &e);
+        break;
+    case EX_INDEX:
+        v = ev_index(l, id, &e);
+        break;
+    case EX_RAND:
+        v = ev_rand(l, id, &e);
+        break;
+    case EX_WHEN:
+        v = ev_when(l, id, &e);
+        break;
+    default:
+        v = ev_ew(l, id, &e);
+        break;
     }
     memo_put(l, id, &key, v);
     return v;
@@ -547,9 +582,9 @@ static Val stage_key(Low *l, StageId acc, Key *key)
 
 typedef struct Batch { /* reductions over the same axes: one loop */
     const Stage *st[MAX_NEST_REDS];
-    int          n;
-    Val         *part; /* row: accumulators by point, stage, vector */
-    int          nv;
+    int n;
+    Val *part; /* row: accumulators by point, stage, vector */
+    int nv;
 } Batch;
 
 static const Stage *root_of(const Low *l, const Batch *b, int j)
@@ -687,7 +722,9 @@ static void row_reduce(Low *l, Batch *b)
 {
     const Stage *st = b->st[0];
     const int64_t vectors = size_ceil_div(ix_var_count(l->p, st->red[st->nred - 1]), l->lanes);
-    b->nv = vectors >= 4 && l->npoint * b->n <= 4 ? 4 : vectors >= 2 && l->npoint * b->n <= 8 ? 2 : 1;
+    b->nv = vectors >= 4 && l->npoint * b->n <= 4   ? 4
+            : vectors >= 2 && l->npoint * b->n <= 8 ? 2
+                                                    : 1;
     b->part = arena_array(l->arena, Val, l->npoint * b->n * b->nv);
     for (int i = 0; i < l->npoint * b->n * b->nv; i++) {
         const Stage *s = b->st[i / b->nv % b->n];
@@ -774,7 +811,8 @@ static void tile_at(Low *l, int axis, Ix base, int64_t extent, bool zero)
             *p = keep[i];
             p->off[axis] = (int64_t)j * unit;
             if (vec)
-                p->lanes = extent - (int64_t)j * unit < unit ? (int)(extent - (int64_t)j * unit) : unit;
+                p->lanes =
+                    extent - (int64_t)j * unit < unit ? (int)(extent - (int64_t)j * unit) : unit;
         }
     l->base[axis] = base;
     l->env[l->n->axis[axis]] = base;
@@ -914,8 +952,9 @@ static void lower_phase(Low *l, const Phase *ph)
 
 Status plan_lower(Ctx *cx, Arena *arena, const Target *t, const Plan *plan, Kir **out)
 {
-    Low l = { .cx = cx, .arena = arena, .s = plan->s, .p = plan->s->pool, .plan = plan,
-              .lanes = t->lanes };
+    Low l = {
+        .cx = cx, .arena = arena, .s = plan->s, .p = plan->s->pool, .plan = plan, .lanes = t->lanes
+    };
     l.k = kir_new(arena, l.p, t->lanes);
     l.tail = &l.k->body;
     Var most = l.s->seq;

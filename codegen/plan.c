@@ -27,7 +27,8 @@ static void print_nest(const Plan *p, const Nest *n, Strbuf *out)
             strbuf_printf(out, ":%d%s", n->tile[i], vec ? "v" : "");
     }
     if (n->kaxis)
-        strbuf_printf(out, " blocks of %s:%lld", ix_var_name(p->s->pool, n->kaxis), (long long)n->kstep);
+        strbuf_printf(out, " blocks of %s:%lld", ix_var_name(p->s->pool, n->kaxis),
+                      (long long)n->kstep);
     strbuf_add(out, " stages");
     for (int i = 0; i < n->nred; i++)
         strbuf_printf(out, " s%u", n->red[i]);
@@ -40,7 +41,8 @@ void plan_print(const Plan *p, Strbuf *out)
 {
     for (int i = 0; i < p->nphase; i++) {
         const Phase *ph = &p->phase[i];
-        strbuf_printf(out, "  %s%s", ph->barrier ? "barrier, " : "", ph->each ? "each thread" : "team");
+        strbuf_printf(out, "  %s%s", ph->barrier ? "barrier, " : "",
+                      ph->each ? "each thread" : "team");
         if (ph->team)
             strbuf_printf(out, " %s in blocks of %lld", ix_var_name(p->s->pool, ph->team),
                           (long long)ph->block);

@@ -20,34 +20,34 @@ enum { MAX_AXES = 16, MAX_NEST_ROOTS = 48, MAX_NEST_REDS = 48 };
 
 typedef struct Nest {
     StageId root[MAX_NEST_ROOTS], red[MAX_NEST_REDS];
-    int     nroot, nred;
-    Var     axis[MAX_AXES]; /* loop order, outermost first */
-    int     tile[MAX_AXES]; /* points of a tile; of the vector axis: vectors */
-    int     naxis;
-    Var     vec;            /* 0: scalar */
-    bool    row;            /* vec is reduced (each batch of reductions has its own last axis) */
-    int     nv;
-    Var     kaxis;          /* outermost reduced axis, walked in blocks of kstep around all loops: */
-    int64_t kstep;          /* accumulators then start from what is stored; kaxis 0: not blocked */
+    int nroot, nred;
+    Var axis[MAX_AXES]; /* loop order, outermost first */
+    int tile[MAX_AXES]; /* points of a tile; of the vector axis: vectors */
+    int naxis;
+    Var vec;  /* 0: scalar */
+    bool row; /* vec is reduced (each batch of reductions has its own last axis) */
+    int nv;
+    Var kaxis;     /* outermost reduced axis, walked in blocks of kstep around all loops: */
+    int64_t kstep; /* accumulators then start from what is stored; kaxis 0: not blocked */
     uint8_t when;
 } Nest;
 
 typedef struct Phase {
-    Nest   *nest;
-    int     nnest, nest_cap;
-    Var     team;      /* axis shared out over the threads in blocks; 0: one thread does it all */
+    Nest *nest;
+    int nnest, nest_cap;
+    Var team; /* axis shared out over the threads in blocks; 0: one thread does it all */
     int64_t block;
-    bool    each;      /* every thread runs it for itself, into private buffers */
-    bool    barrier;   /* before it */
+    bool each;    /* every thread runs it for itself, into private buffers */
+    bool barrier; /* before it */
 } Phase;
 
 typedef struct Plan {
-    Stages  *s;
-    Phase   *phase;
-    int      nphase, phase_cap;
-    int64_t *offset;   /* of each buffer in its workspace, bytes */
-    int64_t  shared_bytes, private_bytes;
-    double   points;   /* elementary operations of one call, roughly */
+    Stages *s;
+    Phase *phase;
+    int nphase, phase_cap;
+    int64_t *offset; /* of each buffer in its workspace, bytes */
+    int64_t shared_bytes, private_bytes;
+    double points; /* elementary operations of one call, roughly */
     const char *planner;
 } Plan;
 
@@ -61,8 +61,9 @@ void plan_nest(Stages *s, const Target *t, Nest *n, const int64_t *span, bool pl
  * Appends the nests that fill the copies to *fill. */
 void plan_copies(Stages *s, const Target *t, Nest *n, bool invariant_too, Phase *fill);
 
-/* How a map moves along axis v: 0 not at all, 1 to the next element of the last dimension, else 2. */
-int  map_stride(Stages *s, const Ix *ix, int nix, Var v, int lanes);
+/* How a map moves along axis v: 0 not at all, 1 to the next element of the last dimension, else 2.
+ */
+int map_stride(Stages *s, const Ix *ix, int nix, Var v, int lanes);
 /* Calls f for each READ below e, once each. */
 void expr_reads(Stages *s, ExprId e, void (*f)(void *arg, const Expr *read), void *arg);
 

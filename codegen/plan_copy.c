@@ -12,13 +12,13 @@
 #include "ir/base/size.h"
 
 typedef struct Wanted {
-    Stages       *s;
+    Stages *s;
     const Target *t;
-    const Nest   *n;
-    const Stage  *st;
-    bool          invariant_too;
-    ExprId        read[MAX_NEST_REDS * 2];
-    int           nread;
+    const Nest *n;
+    const Stage *st;
+    bool invariant_too;
+    ExprId read[MAX_NEST_REDS * 2];
+    int nread;
 } Wanted;
 
 static bool in_list(const Var *v, int n, Var x)
@@ -107,7 +107,8 @@ static void copy_batch(Wanted *w, const Nest *n, Phase *fill)
     rank++;
     shape[rank] = width;
     ix[rank++] = ix_mod(p, v, width);
-    const uint16_t buf = stages_temp(s, arena_printf(s->arena, "panel%u", s->nbuf), DT_F32, rank, shape);
+    const uint16_t buf =
+        stages_temp(s, arena_printf(s->arena, "panel%u", s->nbuf), DT_F32, rank, shape);
     s->buf[buf].padded = true;
     ExprId by[MAX_NEST_REDS * 2];
     for (int i = 0; i < w->nread; i++) {

@@ -13,20 +13,20 @@
 #include "ir/base/size.h"
 
 typedef struct Planner {
-    Ctx          *cx;
-    Arena        *arena;
+    Ctx *cx;
+    Arena *arena;
     const Target *t;
-    Stages       *s;
-    Plan         *p;
-    bool          plain;
-    int          *stored_in; /* phase that stores each buffer, or -1 */
+    Stages *s;
+    Plan *p;
+    bool plain;
+    int *stored_in; /* phase that stores each buffer, or -1 */
 } Planner;
 
 /* ---- walking expressions ----------------------------------------------------------------- */
 
 typedef struct Walk {
     const Stages *s;
-    uint8_t      *seen;
+    uint8_t *seen;
     void (*f)(void *arg, const Expr *e);
     void *arg;
 } Walk;
@@ -89,10 +89,10 @@ static Nest unit_of(Stages *s, StageId root)
 }
 
 struct Conflict {
-    Stages     *s;
+    Stages *s;
     const Nest *n;
-    bool        any;   /* even this very point: reductions come before what the roots store */
-    bool        found;
+    bool any; /* even this very point: reductions come before what the roots store */
+    bool found;
 };
 
 static void reads_own(void *arg, const Expr *e)
@@ -157,10 +157,10 @@ static Nest *units_to_nests(Planner *pl, int *nnest)
 /* ---- what is computed twice is stored ---------------------------------------------------- */
 
 typedef struct Twice {
-    int     *nest[2]; /* of each node of body and scan: 1 + the nest that computes it, or 0 */
+    int *nest[2]; /* of each node of body and scan: 1 + the nest that computes it, or 0 */
     uint8_t *costly[2], *heavy[2];
-    Stages  *s;
-    int      now;
+    Stages *s;
+    int now;
 } Twice;
 
 static void note_node(void *arg, const Expr *e)
@@ -184,7 +184,8 @@ static void note_node(void *arg, const Expr *e)
 }
 
 /* True when something had to be marked: build again. */
-static bool store_repeated(Planner *pl, const Graph *body, const Nest *nest, int nnest, Stored *stored)
+static bool store_repeated(Planner *pl, const Graph *body, const Nest *nest, int nnest,
+                           Stored *stored)
 {
     Stages *s = pl->s;
     const Graph *scan = NULL;
@@ -220,11 +221,11 @@ static bool store_repeated(Planner *pl, const Graph *body, const Nest *nest, int
 /* ---- phases ------------------------------------------------------------------------------ */
 
 struct TeamCheck {
-    Stages      *s;
+    Stages *s;
     const Phase *ph;
-    const Nest  *extra;
-    Var          v;
-    bool         ok;
+    const Nest *extra;
+    Var v;
+    bool ok;
 };
 
 static bool store_dim_is(Stages *s, const Store *st, int d, Var v)
@@ -303,7 +304,8 @@ static Var team_axis(Planner *pl, const Phase *ph, const Nest *extra)
             continue;
         const int64_t count = ix_var_count(pl->s->pool, v);
         const Stage *st = &pl->s->stage[first->root[0]];
-        const bool inner = map_stride(pl->s, st->store[0].ix, pl->s->buf[st->store[0].buf].rank, v, 1) == 1;
+        const bool inner =
+            map_stride(pl->s, st->store[0].ix, pl->s->buf[st->store[0].buf].rank, v, 1) == 1;
         const int64_t want = inner ? (int64_t)pl->t->threads * pl->t->lanes : pl->t->threads;
         const int score = (count >= want ? 100 : 0) + (inner ? 0 : 50) + MAX_AXES - i;
         if (score > best_score) {
@@ -355,7 +357,6 @@ static Phase *phase_add(Planner *pl)
     return &p->phase[p->nphase++];
 }
 
-
 static bool long_enough(const Planner *pl, Var v)
 {
     return v && ix_var_count(pl->s->pool, v) >= pl->t->threads;
@@ -400,7 +401,7 @@ static bool phase_stores(const Planner *pl, const Phase *ph, uint16_t buf)
 
 struct ReadIn {
     uint16_t buf;
-    bool     found;
+    bool found;
 };
 
 static void is_read(void *arg, const Expr *e)
@@ -469,7 +470,10 @@ static void choose_homes(Planner *pl)
     }
 }
 
-static bool scan_phase(const Phase *ph) { return ph->nest[0].when != WHEN_PLAIN; }
+static bool scan_phase(const Phase *ph)
+{
+    return ph->nest[0].when != WHEN_PLAIN;
+}
 
 /* Bytes of private temporaries for each point of the team axis. */
 static int64_t private_per_point(const Planner *pl, const Phase *ph)
@@ -512,7 +516,8 @@ static int64_t choose_block(const Planner *pl, const Phase *ph)
     bool vec = false;
     for (int i = 0; i < ph->nnest; i++) {
         const Stage *st = &pl->s->stage[ph->nest[i].root[0]];
-        vec |= map_stride(pl->s, st->store[0].ix, pl->s->buf[st->store[0].buf].rank, ph->team, 1) == 1;
+        vec |=
+            map_stride(pl->s, st->store[0].ix, pl->s->buf[st->store[0].buf].rank, ph->team, 1) == 1;
     }
     const int64_t bytes = private_per_point(pl, ph);
     int64_t want = share;
@@ -579,11 +584,13 @@ static void fold_to_block(Planner *pl)
     for (int i = 0; i < pl->p->nphase; i++) {
         Phase *ph = &pl->p->phase[i];
         if (ph->team)
-            ph->block = pl->plain ? size_ceil_div(ix_var_count(pl->s->pool, ph->team), pl->t->threads)
-                                  : choose_block(pl, ph);
+            ph->block = pl->plain
+                            ? size_ceil_div(ix_var_count(pl->s->pool, ph->team), pl->t->threads)
+                            : choose_block(pl, ph);
         for (uint32_t b = 0; b < pl->s->nbuf; b++) {
             GBuf *buf = &pl->s->buf[b];
-            if (buf->home == HOME_PRIVATE && buf->team_dim >= 0 && phase_stores(pl, ph, (uint16_t)b))
+            if (buf->home == HOME_PRIVATE && buf->team_dim >= 0 &&
+                phase_stores(pl, ph, (uint16_t)b))
                 buf->shape[buf->team_dim] = ph->block;
         }
     }
@@ -602,9 +609,11 @@ static void plan_nests(Planner *pl)
         for (int j = 0; j < ph.nnest; j++) {
             Nest *n = &ph.nest[j];
             for (int k = 0; k < n->naxis; k++)
-                span[n->axis[k]] = n->axis[k] == ph.team ? ph.block : ix_var_count(s->pool, n->axis[k]);
+                span[n->axis[k]] =
+                    n->axis[k] == ph.team ? ph.block : ix_var_count(s->pool, n->axis[k]);
             plan_nest(s, pl->t, n, span, pl->plain);
-            pl->p->points += (double)nest_work(s, n) * (n->when == WHEN_STEP && s->trip ? (double)s->trip : 1);
+            pl->p->points +=
+                (double)nest_work(s, n) * (n->when == WHEN_STEP && s->trip ? (double)s->trip : 1);
             if (!pl->plain)
                 plan_copies(s, pl->t, n, n->when == WHEN_STEP, &fill);
         }

@@ -61,12 +61,12 @@ static int read_stride(Stages *s, const Expr *e, Var v, int lanes)
 
 struct Cost {
     Stages *s;
-    Var     v;
-    int     lanes;
-    const Stage *st;  /* whose reads are counted */
-    bool    can_copy; /* a contraction's operand may be copied into panels */
-    bool    narrow;   /* all values fit 32-bit lanes */
-    double  cycles;
+    Var v;
+    int lanes;
+    const Stage *st; /* whose reads are counted */
+    bool can_copy;   /* a contraction's operand may be copied into panels */
+    bool narrow;     /* all values fit 32-bit lanes */
+    double cycles;
 };
 
 static void cost_read(void *arg, const Expr *e)
@@ -113,7 +113,8 @@ static double vector_cost(Stages *s, const Nest *n, Var v, bool row, int lanes, 
         c.st = st;
         c.cycles = 1;
         expr_reads(s, st->e, cost_read, &c);
-        const double len = row ? (double)ix_var_count(s->pool, c.v) : (double)ix_var_count(s->pool, v);
+        const double len =
+            row ? (double)ix_var_count(s->pool, c.v) : (double)ix_var_count(s->pool, v);
         const double eff = len / (double)size_ceil_div((int64_t)len, lanes);
         cycles += red_count(s, st) * c.cycles / eff + (row ? 8 : 0);
     }
@@ -164,15 +165,15 @@ static void choose_vector(Stages *s, const Target *t, Nest *n)
 /* ---- tiles ------------------------------------------------------------------------------- */
 
 typedef struct TileCost {
-    Stages       *s;
-    const Nest   *n;
+    Stages *s;
+    const Nest *n;
     const Target *t;
     const int64_t *span;
-    Var           a, b;   /* tiled axes beside the vector's, or 0 */
-    int           ta, tb, nv;
-    double        vloads, sloads;
-    uint32_t     *seen;
-    int           nseen;
+    Var a, b; /* tiled axes beside the vector's, or 0 */
+    int ta, tb, nv;
+    double vloads, sloads;
+    uint32_t *seen;
+    int nseen;
 } TileCost;
 
 static void count_loads(void *arg, const Expr *e)
@@ -319,7 +320,8 @@ static void block_reduction(const Stages *s, Nest *n)
     for (int i = 0; i < n->nroot; i++) {
         const Stage *root = &s->stage[n->root[i]], *red = &s->stage[n->red[i]];
         const Expr *e = stages_expr(s, root->e);
-        if (e->kind != EX_VALUE || e->reg != REG_F32 || red->rop != OP_add || red->nred != first->nred ||
+        if (e->kind != EX_VALUE || e->reg != REG_F32 || red->rop != OP_add ||
+            red->nred != first->nred ||
             memcmp(red->red, first->red, sizeof(Var) * first->nred) != 0 || root->nstore != 1 ||
             red->acc != n->red[i] || s->buf[root->store[0].buf].dt != DT_F32)
             return;
@@ -336,7 +338,7 @@ static void block_reduction(const Stages *s, Nest *n)
 /* Sums that are only added share one accumulator: fewer registers, no adds at the end. */
 struct Uses {
     Stages *s;
-    int    *count;
+    int *count;
 };
 
 static void count_use(void *arg, const Expr *e)
@@ -408,9 +410,9 @@ static void merge_terms(Stages *s, Nest *n)
 
 struct Odd {
     Stages *s;
-    Var     v;
-    int     lanes;
-    bool    odd;
+    Var v;
+    int lanes;
+    bool odd;
 };
 
 static void is_odd(void *arg, const Expr *e)
@@ -426,7 +428,8 @@ static bool moves_oddly(Stages *s, const Nest *n, int lanes)
         const Stage *st = &s->stage[n->root[i]];
         expr_reads(s, st->e, is_odd, &o);
         for (int k = 0; k < st->nstore; k++)
-            o.odd |= map_stride(s, st->store[k].ix, s->buf[st->store[k].buf].rank, n->vec, lanes) == 2;
+            o.odd |=
+                map_stride(s, st->store[k].ix, s->buf[st->store[k].buf].rank, n->vec, lanes) == 2;
     }
     return o.odd;
 }

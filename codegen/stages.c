@@ -17,32 +17,37 @@
 #include "ir/base/size.h"
 
 typedef struct Binding { /* where a stored value is read from */
-    bool     bound, has_lead;
+    bool bound, has_lead;
     uint16_t buf;
-    Ix       lead; /* index of the first dimension, before the value's own */
+    Ix lead; /* index of the first dimension, before the value's own */
 } Binding;
 
 typedef struct Memo {
     uint32_t key[MAX_RANK + 2]; /* scope, node, point */
-    ExprId   e;
+    ExprId e;
 } Memo;
 
 typedef struct Demand {
-    Ctx          *cx;
-    Stages       *s;
-    const Graph  *g[2];    /* the fusion's body, its scan's body */
+    Ctx *cx;
+    Stages *s;
+    const Graph *g[2]; /* the fusion's body, its scan's body */
     const uint8_t *stored[2];
-    Binding         *bind[2];
-    Ref           scan;    /* node of the scan in g[0] */
-    uint16_t     *carry;   /* its carry buffers */
-    Ix            step;    /* index of this iteration's step in time */
-    bool          flat;    /* every tensor is one long row */
-    uint8_t       when;    /* section of the stages being made */
-    Memo         *memo;
-    uint32_t      nmemo, memo_cap;
-    struct AxisKey { int64_t extent; int nth; bool red; Var v; } *axis;
-    uint32_t      naxis, axis_cap;
-    Status        status;
+    Binding *bind[2];
+    Ref scan;        /* node of the scan in g[0] */
+    uint16_t *carry; /* its carry buffers */
+    Ix step;         /* index of this iteration's step in time */
+    bool flat;       /* every tensor is one long row */
+    uint8_t when;    /* section of the stages being made */
+    Memo *memo;
+    uint32_t nmemo, memo_cap;
+    struct AxisKey {
+        int64_t extent;
+        int nth;
+        bool red;
+        Var v;
+    } * axis;
+    uint32_t naxis, axis_cap;
+    Status status;
 } Demand;
 
 static ExprId demand(Demand *d, int scope, Ref r, const Ix *at);
@@ -103,8 +108,8 @@ static Ix linear(Demand *d, const Shape *s, const Ix *at)
 
 typedef struct GuardSet {
     Guard at[8];
-    int   n;
-    bool  never;
+    int n;
+    bool never;
 } GuardSet;
 
 static void guard_add(Demand *d, GuardSet *gs, Ix ix, int64_t lo, int64_t hi)
@@ -120,8 +125,8 @@ static void guard_add(Demand *d, GuardSet *gs, Ix ix, int64_t lo, int64_t hi)
 struct Push {
     Demand *d;
     const GuardSet *gs;
-    double  value;
-    bool    plain; /* the expression is the read itself */
+    double value;
+    bool plain; /* the expression is the read itself */
 };
 
 static ExprId push_guard(void *arg, ExprId id)
@@ -216,7 +221,10 @@ static int reduced(Demand *d, const int64_t *extent, int n, Ix *at, Var *red)
     return shape_axes(d, &s, true, at, red);
 }
 
-static Op reduce_op(Op op) { return op == OP_amax ? OP_max : op == OP_amin ? OP_min : OP_add; }
+static Op reduce_op(Op op)
+{
+    return op == OP_amax ? OP_max : op == OP_amin ? OP_min : OP_add;
+}
 
 static ExprId demand_reduce(Demand *d, int scope, Ref r, const Ix *at)
 {
@@ -479,7 +487,7 @@ static ExprId demand_input(Demand *d, int scope, Ref r, const Ix *at)
     if (k < scan->attr.scan.ncarry) {
         IxPool *p = d->s->pool;
         const Binding b = { true, true, d->carry[k],
-                         d->s->seq ? ix_mod(p, ix_var(p, d->s->seq), 2) : ix_const(p, 0) };
+                            d->s->seq ? ix_mod(p, ix_var(p, d->s->seq), 2) : ix_const(p, 0) };
         return read_bound(d, &b, at, s);
     }
     Ix full[MAX_RANK + 1];
@@ -570,10 +578,14 @@ static ExprId demand(Demand *d, int scope, Ref r, const Ix *at)
     return key.e;
 }
 
-typedef struct Place { uint16_t buf; bool has_lead; Ix lead; } Place;
+typedef struct Place {
+    uint16_t buf;
+    bool has_lead;
+    Ix lead;
+} Place;
 
-static void root_add(Demand *d, int scope, Ref r, const Var *axis, int naxis, ExprId e, const Ix *at,
-                     const Shape *shape, const Place *place, int nplace)
+static void root_add(Demand *d, int scope, Ref r, const Var *axis, int naxis, ExprId e,
+                     const Ix *at, const Shape *shape, const Place *place, int nplace)
 {
     Stage st = { .axis = arena_copy(d->s->arena, axis, sizeof *axis * (size_t)(naxis ? naxis : 1)),
                  .naxis = (uint8_t)naxis,
@@ -762,7 +774,8 @@ static void scan_roots(Demand *d)
         const int naxis = shape_axes(d, shape, false, at, axis);
         const Binding last = { true, true, d->carry[i], ix_const(p, trip % 2) };
         if (n)
-            root_add(d, 0, d->scan, axis, naxis, read_bound(d, &last, at, shape), at, shape, place, n);
+            root_add(d, 0, d->scan, axis, naxis, read_bound(d, &last, at, shape), at, shape, place,
+                     n);
     }
 }
 
@@ -772,7 +785,8 @@ static bool is_flat(const Graph *g)
     const Shape *s = NULL;
     for (Ref r = 1; r < g->nnode; r++) {
         const Node *n = &g->node[r];
-        if (n->type.shape.rank == 0 && n->type.dt != DT_NONE && op_info[n->op].cls <= CLASS_ELEMENTWISE)
+        if (n->type.shape.rank == 0 && n->type.dt != DT_NONE &&
+            op_info[n->op].cls <= CLASS_ELEMENTWISE)
             continue;
         if (op_info[n->op].cls > CLASS_ELEMENTWISE && n->op != OP_broadcast)
             return false;

@@ -21,76 +21,87 @@ typedef enum ExprKind {
     EX_READ,  /* buf[ix..] where the guards hold, else value */
     EX_VALUE, /* of reducing stage `stage` at this point */
     EX_EW,    /* op over arg[0..nargs) */
-    EX_RAND,  /* arg[0..4): seed stream step iter; arg[4]: row0; ix[0]: element, ix[1]: elements a row */
+    EX_RAND,  /* arg[0..4): seed stream step iter; arg[4]: row0; ix[0]: element, ix[1]: elements a
+                 row */
     EX_WHEN   /* arg[0] where the guards hold, else value */
 } ExprKind;
 
 typedef struct Expr {
-    uint8_t      kind, reg; /* ExprKind, RegType */
-    uint8_t      nargs, nix, nguard;
-    uint16_t     op;        /* EW */
-    uint16_t     buf;       /* READ */
-    StageId      stage;     /* VALUE */
-    ExprId       arg[5];
-    const Ix    *ix;
+    uint8_t kind, reg; /* ExprKind, RegType */
+    uint8_t nargs, nix, nguard;
+    uint16_t op;   /* EW */
+    uint16_t buf;  /* READ */
+    StageId stage; /* VALUE */
+    ExprId arg[5];
+    const Ix *ix;
     const Guard *guard;
-    double       value;
-    const Var   *dep;       /* axes it depends on, ascending */
-    uint16_t     ndep;
-    Ref          node;      /* whose value this was first (not part of its identity), or REF_NONE */
-    bool         in_scan;
+    double value;
+    const Var *dep; /* axes it depends on, ascending */
+    uint16_t ndep;
+    Ref node; /* whose value this was first (not part of its identity), or REF_NONE */
+    bool in_scan;
 } Expr;
 
 typedef enum Home { HOME_ARG, HOME_PRIVATE, HOME_SHARED } Home; /* decided by the plan */
 
 typedef struct GBuf {
     const char *name;
-    DType    dt;
-    int8_t   rank;
-    int64_t  shape[MAX_RANK];
-    bool     is_out, is_in;
-    uint32_t arg;      /* of in or out */
-    bool     slots;    /* first dimension is the time slot of a carry: another index, another step */
-    bool     padded;   /* last extent rounded up to whole vectors: reads may take all lanes */
-    Home     home;     /* of a temporary */
-    int8_t   team_dim; /* PRIVATE: dimension folded to the team's block, or -1 */
+    DType dt;
+    int8_t rank;
+    int64_t shape[MAX_RANK];
+    bool is_out, is_in;
+    uint32_t arg;    /* of in or out */
+    bool slots;      /* first dimension is the time slot of a carry: another index, another step */
+    bool padded;     /* last extent rounded up to whole vectors: reads may take all lanes */
+    Home home;       /* of a temporary */
+    int8_t team_dim; /* PRIVATE: dimension folded to the team's block, or -1 */
 } GBuf;
 
-typedef struct Store { uint16_t buf; Ix ix[MAX_RANK]; } Store;
+typedef struct Store {
+    uint16_t buf;
+    Ix ix[MAX_RANK];
+} Store;
 
-typedef enum When { WHEN_PLAIN, WHEN_INIT, WHEN_STEP, WHEN_LAST } When; /* the last three: a scan's */
+typedef enum When {
+    WHEN_PLAIN,
+    WHEN_INIT,
+    WHEN_STEP,
+    WHEN_LAST
+} When; /* the last three: a scan's */
 
 typedef struct Stage {
-    Var     *axis;   /* output axes, outermost first */
-    Var     *red;    /* reduced axes */
-    uint8_t  naxis, nred;
-    uint8_t  rop;    /* OP_add, OP_max, OP_min when nred > 0 (a reduction over no axis has none) */
-    ExprId   e;
-    Store   *store;  /* root: where the value goes; NULL otherwise */
-    uint8_t  nstore;
-    uint8_t  when;   /* When */
-    StageId  acc;    /* the stage whose accumulator it adds to (itself) */
-    Ref      node;   /* of the body graph (for dumps and for storing on demand) */
-    bool     in_scan;/* node is of the scan's body */
+    Var *axis; /* output axes, outermost first */
+    Var *red;  /* reduced axes */
+    uint8_t naxis, nred;
+    uint8_t rop; /* OP_add, OP_max, OP_min when nred > 0 (a reduction over no axis has none) */
+    ExprId e;
+    Store *store; /* root: where the value goes; NULL otherwise */
+    uint8_t nstore;
+    uint8_t when; /* When */
+    StageId acc;  /* the stage whose accumulator it adds to (itself) */
+    Ref node;     /* of the body graph (for dumps and for storing on demand) */
+    bool in_scan; /* node is of the scan's body */
 } Stage;
 
 typedef struct Stages {
-    Arena   *arena;
-    IxPool  *pool;
-    Expr    *expr;
+    Arena *arena;
+    IxPool *pool;
+    Expr *expr;
     uint32_t nexpr, expr_cap, *hash, hash_cap;
-    GBuf    *buf;
+    GBuf *buf;
     uint32_t nbuf, buf_cap;
-    Stage   *stage;
+    Stage *stage;
     uint32_t nstage, stage_cap;
-    Var      seq;      /* the scan's iteration number, 0 .. trip-1, or 0 */
-    int64_t  trip;
-    bool     has_scan;
+    Var seq; /* the scan's iteration number, 0 .. trip-1, or 0 */
+    int64_t trip;
+    bool has_scan;
 } Stages;
 
 /* Which values of the body are kept in a buffer of their own, beside the outputs: what somebody
  * reads at other points than it is produced at.  One flag a node, of the body and of its scan's. */
-typedef struct Stored { uint8_t *body, *scan; } Stored;
+typedef struct Stored {
+    uint8_t *body, *scan;
+} Stored;
 
 /* The first guess, from the graph alone; `all`: everything that is no view (the last resort). */
 Stored stages_stored(Arena *arena, const Graph *body, bool all);
@@ -102,10 +113,11 @@ const Expr *stages_expr(const Stages *s, ExprId e);
 /* Building and rewriting expressions (the planner puts operand copies in). */
 ExprId expr_add(Stages *s, const Expr *e);
 ExprId expr_read(Stages *s, uint16_t buf, const Ix *ix);
-ExprId expr_map(Stages *s, ExprId e, ExprId (*leaf)(void *arg, ExprId e), void *arg); /* leaf: READ and VALUE */
+ExprId expr_map(Stages *s, ExprId e, ExprId (*leaf)(void *arg, ExprId e),
+                void *arg); /* leaf: READ and VALUE */
 uint16_t stages_temp(Stages *s, const char *name, DType dt, int rank, const int64_t *shape);
-StageId  stages_add(Stages *s, const Stage *st);
-void     stages_print(const Stages *s, Strbuf *out);
-RegType  reg_of(DType dt);
+StageId stages_add(Stages *s, const Stage *st);
+void stages_print(const Stages *s, Strbuf *out);
+RegType reg_of(DType dt);
 
 #endif

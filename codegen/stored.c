@@ -23,7 +23,10 @@ static bool is_heavy(Op op)
 }
 
 /* Reads the same elements at other places, each once: the points correspond. */
-static bool is_rename(Op op) { return op == OP_transpose || op == OP_reshape || op == OP_slice; }
+static bool is_rename(Op op)
+{
+    return op == OP_transpose || op == OP_reshape || op == OP_slice;
+}
 
 /* The value below views that hold nothing of their own. */
 static Ref below_views(const Graph *g, Ref r, bool through_windows)
@@ -37,7 +40,10 @@ static Ref below_views(const Graph *g, Ref r, bool through_windows)
     }
 }
 
-static bool is_given(Op op) { return op == OP_input || op == OP_const || op == OP_iota || op == OP_get; }
+static bool is_given(Op op)
+{
+    return op == OP_input || op == OP_const || op == OP_iota || op == OP_get;
+}
 
 static void mark(const Graph *g, uint8_t *stored, Ref r)
 {
