@@ -15,6 +15,8 @@
  *
  * Gradients are taken of a clean graph, so that what the forward part does not need is not
  * differentiated; and cleaned again, because a gradient rule is written for the general case.
+ * Where a gradient is by a value that is no input, expanding comes first: cleaning may replace that
+ * value, or merge it with another, and would lose the paths from it to the loss.
  * Groups form from the scarcest shape of kernel to the most common: a scan takes what feeds it, a
  * contraction its epilogue, a reduction its sweep, loops the rest. */
 #include "passes/pass.h"
@@ -104,6 +106,16 @@ static bool is_expanded(const Graph *g)
     return true;
 }
 
+/* No gradient is by a value that cleaning could replace. */
+static bool grads_by_inputs(const Graph *g)
+{
+    for (Ref r = 1; r < g->nnode; r++)
+        for (uint32_t i = 1; g->node[r].op == OP_grad && i < g->node[r].nargs; i++)
+            if (g->node[g->node[r].arg[i]].op != OP_input)
+                return false;
+    return true;
+}
+
 static bool same_text(const char *a, const char *b)
 {
     return a == b || (a && b && !strcmp(a, b));
@@ -177,6 +189,8 @@ Status pass_run(Ctx *cx, Arena *arena, const Target *target, const PassOptions *
     *out = own;
     const char *list = opt->passes ? opt->passes : pipeline, *name;
     int n;
+    if (!opt->passes && !grads_by_inputs(in))
+        list = strstr(pipeline, "differentiate");
     while (list_next(&list, &name, &n)) {
         const PassInfo *info = pass_find(name, n);
         gtc_assert(info, "the pipeline names '%.*s', which is no pass", n, name);
