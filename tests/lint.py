@@ -309,9 +309,10 @@ RULES = [rule_layers, rule_headers, rule_sizes, rule_spdx, rule_format, rule_cal
          rule_codegen_names, rule_switches, rule_passes, rule_ops, rule_scripts, rule_symbols]
 
 
-def lint(tree):
-    """Every fault of the tree as (path, line, rule, what)."""
-    return [(path, line, rule.__name__[len("rule_"):], what) for rule in RULES for path, line, what in rule(tree)]
+def lint(tree, only=None):
+    """Every fault of the tree as (path, line, rule, what); only: of this rule."""
+    named = [(rule.__name__[len("rule_"):], rule) for rule in RULES]
+    return [(path, line, name, what) for name, rule in named if only in (None, name) for path, line, what in rule(tree)]
 
 
 def main():

@@ -123,8 +123,8 @@ def seeded(tmp):
         root = os.path.join(tmp, str(i))
         shutil.copytree(clean, root)
         write(root, change if isinstance(change, dict) else {path: change})
-        found = lint.lint(lint.Tree(root))
-        if not any(f[2] == rule and f[0] == path for f in found):
+        found = lint.lint(lint.Tree(root), rule)
+        if not any(f[0] == path for f in found):
             wrong.append(f"fault {i} of rule {rule} in {path} was not found; found {found}")
         shutil.rmtree(root)
     return wrong
@@ -159,13 +159,13 @@ def seeded_symbols(tmp):
         os.makedirs(build, exist_ok=True)
         for f, s in good.items():
             library(build, f, source if f == folder else s)
-        found = [f for f in lint.lint(lint.Tree(clean, build)) if f[2] == "symbols"]
+        found = lint.lint(lint.Tree(clean, build), "symbols")
         if what is None and found:
             wrong.append(f"clean libraries: {found}")
         if what and not any(what in f[3] and f[0] == folder for f in found):
             wrong.append(f"'{what}' in {folder} was not found; found {found}")
     os.remove(os.path.join(build, "libgtc_ir.a"))
-    if not any(f[2] == "symbols" and f[0] == "ir" for f in lint.lint(lint.Tree(clean, build))):
+    if not any(f[0] == "ir" for f in lint.lint(lint.Tree(clean, build), "symbols")):
         wrong.append("a missing library was not found")
     return wrong
 
