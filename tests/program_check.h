@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GTC_TESTS_PROGRAM_CHECK_H
+#define GTC_TESTS_PROGRAM_CHECK_H
+
+#include "ir/eval.h"
+#include "runtime/gtc.h"
+
+/* A compiled program against the evaluator, step by step.
+ *
+ * A Reference is computed once: the graph with its `grad` nodes expanded, run by eval_graph in f64
+ * (and once more rounded to the dtypes), where what one step leaves in params and states is what
+ * the next begins with.  A compiled program is then run alike, and every output, param and state is
+ * compared after every step:
+ *     |err| <= 1e-5 * largest |ref| of the tensor + 1e-4 * |ref|,  NaN at the same places;
+ *     integers and bools equal.
+ * An element whose rounded reference misses that bound too says nothing (a gradient that is zero
+ * but for rounding, a decision between nearly equal numbers): it is skipped and counted. */
+typedef struct Reference Reference;
+
+enum { CHECK_STEPS_MAX = 8 };
+
+/* First value of an input; t is allocated, and of the input's type.  False: random. */
+typedef bool CheckInit(void *arg, const char *name, InputKind kind, Tensor *t);
+
+typedef struct ReferenceOptions {
+    int steps; /* at most CHECK_STEPS_MAX */
+    uint64_t seed;
+    CheckInit *init; /* may be NULL */
+    void *init_arg;
+} ReferenceOptions;
+
+/* Fails the running test when g cannot be evaluated. */
+Reference *reference_new(Ctx *cx, const Graph *g, const ReferenceOptions *opt);
+void reference_free(Reference *r);
+
+typedef struct ProgramCheck {
+    GtcMode mode;
+    int threads;
+    const char *skip_passes; /* as in GtcOptions */
+} ProgramCheck;
+
+typedef struct ProgramVerdict {
+    bool wrong;
+    char text[1024];           /* the first wrong element, and the kernel that wrote it */
+    int64_t compared, skipped; /* elements, over all steps */
+    int kernels, plain;        /* launches of a step; those of the last-resort planner */
+} ProgramVerdict;
+
+/* Compiles the graph in a store of its own and compares.  Fails the running test when it does not
+ * compile or run, or when a kernel was left to the interpreter. */
+ProgramVerdict program_check(Ctx *cx, const Reference *r, const ProgramCheck *opt);
+
+#endif

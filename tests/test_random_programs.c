@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Random graphs, with the gradient of one of their values where there is one, as compiled programs:
+ * both modes, on one thread and on two, against the evaluator.  GTC_FUZZ_COUNT graphs, from seed
+ * GTC_FUZZ_SEED on. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "ir/build.h"
+#include "ir/text.h"
+#include "tests/program_check.h"
+#include "tests/random_graph.h"
+
+/* The seed of a graph is that of its inputs too. */
+static Graph *grow(Ctx *cx, Arena *arena, uint64_t seed)
+{
+    const RandomOptions opt = {
+        .nodes = 8 + (int)(seed % 5) * 5,
+        .max_count = 1024,
+        .grads = seed % 2,
+        .bodies = seed % 3 == 0,
+        .random = true,
+        .tame = true,
+    };
+    return random_graph(cx, arena, seed, &opt);
+}
+
+static long from_env(const char *name, long otherwise)
+{
+    const char *s = getenv(name);
+    return s && *s ? strtol(s, NULL, 10) : otherwise;
+}
+
+static void show(const Graph *g)
+{
+    Strbuf text = { 0 };
+    graph_print(g, &text);
+    print_error("%s", strbuf_str(&text));
+    strbuf_free(&text);
+}
+
+typedef struct Count {
+    int64_t compared, skipped;
+    int graphs, wrong;
+} Count;
+
+static void check_seed(uint64_t seed, Count *count)
+{
+    Ctx cx;
+    Arena *arena = arena_new();
+    ctx_init(&cx);
+    const Graph *g = grow(&cx, arena, seed);
+    const ReferenceOptions ro = { .steps = 2, .seed = seed };
+    Reference *ref = reference_new(&cx, g, &ro);
+    bool shown = false;
+    for (int mode = GTC_EAGER; mode <= GTC_DEFAULT; mode++)
+        for (int threads = 1; threads <= 2; threads++) {
+            const ProgramCheck pc = { .mode = (GtcMode)mode, .threads = threads };
+            const ProgramVerdict v = program_check(&cx, ref, &pc);
+            count->compared += v.compared;
+            count->skipped += v.skipped;
+            if (!v.wrong)
+                continue;
+            if (!shown)
+                show(g);
+            shown = true;
+            print_error("seed %llu, %s, %d threads: %s\n", (unsigned long long)seed,
+                        mode == GTC_EAGER ? "eager" : "default", threads, v.text);
+        }
+    count->graphs++;
+    count->wrong += shown;
+    reference_free(ref);
+    arena_free(arena);
+}
+
+static void random_programs_agree(void **state)
+{
+    (void)state;
+    const long n = from_env("GTC_FUZZ_COUNT", 60), first = from_env("GTC_FUZZ_SEED", 1);
+    Count count = { 0 };
+    for (long seed = first; seed < first + n; seed++)
+        check_seed((uint64_t)seed, &count);
+    print_message("%d graphs, %lld elements compared, %lld skipped\n", count.graphs,
+                  (long long)count.compared, (long long)count.skipped);
+    assert_int_equal(count.wrong, 0);
+    assert_true(count.skipped * 20 <= count.compared);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(random_programs_agree) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every model of models/ and bench/nets, made small but of the same structure: a training step as
+ * compiled agrees with the evaluator in every output, gradient, parameter and state, three steps
+ * long, in both modes, on one thread and on two, with its own optimizer and with plain descent. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "models/model.h"
+#include "tests/program_check.h"
+
+enum { BATCH = 6 };
+
+typedef struct Case {
+    const char *path;
+    const char *set[12]; /* to the first NULL */
+    Shape x;             /* without the batch */
+    int targets, classes;
+} Case;
+
+#define SHAPE2(a, b)                                                                               \
+    {                                                                                              \
+        .rank = 2, .dim = { a, b }                                                                 \
+    }
+#define SHAPE3(a, b, c)                                                                            \
+    {                                                                                              \
+        .rank = 3, .dim = { a, b, c }                                                              \
+    }
+
+static const Case cases[] = {
+    { "models/mlp.json",
+      { "data.window=5", "layers.hidden1.units=19", "layers.hidden2.units=9" },
+      SHAPE2(5, 5),
+      1,
+      0 },
+    { "models/demo.json",
+      { "data.window=12", "layers.conv.filters=7", "layers.gru.units=9" },
+      SHAPE2(12, 5),
+      1,
+      0 },
+    { "models/pm25_cnn_lstm.json",
+      { "data.window=12", "layers.conv.filters=8", "layers.lstm.units=17" },
+      SHAPE2(12, 5),
+      1,
+      0 },
+    { "models/pm25_cnn2d.json",
+      { "data.window=12", "layers.image.shape=[12,-1,1]", "layers.conv1.filters=5",
+        "layers.conv2.filters=8", "layers.conv3.filters=9" },
+      SHAPE2(12, 9),
+      1,
+      0 },
+    { "models/lstm_attention.json",
+      { "data.window=11", "layers.lstm.units=16" },
+      SHAPE2(11, 2),
+      2,
+      0 },
+    { "models/anc_lstm.json",
+      { "data.window=12", "layers.lstm.units=9", "layers.hidden.units=11" },
+      SHAPE2(12, 1),
+      1,
+      0 },
+    { "models/fashion_cnn.json",
+      { "layers.conv1.filters=4", "layers.conv2.filters=7", "layers.hidden.units=18" },
+      SHAPE3(12, 12, 1),
+      0,
+      10 },
+    { "bench/nets/anc.json", { "layers.l.units=17", "layers.f1.units=9" }, SHAPE2(12, 4), 1, 0 },
+    { "bench/nets/behcnn.json",
+      { "layers.conv1.filters=6", "layers.conv2.filters=8", "layers.conv3.filters=9" },
+      SHAPE2(12, 6),
+      0,
+      14 },
+    { "bench/nets/cnn2d.json",
+      { "layers.conv1.filters=5", "layers.conv2.filters=8", "layers.conv3.filters=9",
+        "layers.f1.units=7" },
+      SHAPE3(12, 9, 1),
+      1,
+      0 },
+    { "bench/nets/cnnlstm.json",
+      { "layers.c1.filters=9", "layers.c2.filters=8", "layers.l.units=16", "layers.f1.units=5" },
+      SHAPE2(12, 8),
+      1,
+      0 },
+    { "bench/nets/gru.json", { "layers.l.units=17" }, SHAPE2(12, 8), 1, 0 },
+    { "bench/nets/lstmattn.json",
+      { "layers.l.units=16", "layers.f1.units=5" },
+      SHAPE2(12, 7),
+      1,
+      0 },
+    { "bench/nets/mlp.json",
+      { "layers.l0.units=32", "layers.l2.units=31" },
+      { .rank = 1, .dim = { 16 } },
+      1,
+      0 },
+};
+
+/* ------------------------------------------------------------ one model */
+
+typedef struct Zoo {
+    Ctx cx;
+    Model *m;
+    DataShape d;
+    NamedShape x;
+    Arena *arena;
+    double lr;
+} Zoo;
+
+static void hear(void *arg, LogLevel level, const char *text)
+{
+    (void)arg, (void)level;
+    print_message("%s\n", text);
+}
+
+static bool zoo_init(void *arg, const char *name, InputKind kind, Tensor *t)
+{
+    Zoo *z = arg;
+    const int64_t n = shape_count(&t->type.shape);
+    if (kind != INPUT_batch) {
+        void *data = arena_alloc(z->arena, (size_t)type_bytes(&t->type));
+        if (model_init_tensor(&z->cx, z->m, &z->d, name, &t->type, data) != ST_OK)
+            fail_msg("init %s: %s", name, z->cx.msg);
+        tensor_read(t, data);
+        return true;
+    }
+    if (strcmp(name, "rows") == 0)
+        t->at[0] = BATCH;
+    else if (strcmp(name, "lr") == 0)
+        t->at[0] = round_to(t->type.dt, z->lr);
+    else if (strcmp(name, "row0") == 0)
+        t->at[0] = 0;
+    else if (z->d.classification && strcmp(name, "y") == 0)
+        for (int64_t i = 0; i < n; i++)
+            t->at[i] = (double)(i * 5 % z->d.nclass);
+    else
+        return false;
+    return true;
+}
+
+/* Gives each gradient of the graph as an output too. */
+static void output_gradients(Ctx *cx, Graph *g)
+{
+    const uint32_t n = g->nnode;
+    for (Ref r = 1; r < n; r++) {
+        if (g->node[r].op != OP_grad)
+            continue;
+        for (uint32_t i = 0; i + 1 < g->node[r].nargs; i++) {
+            Ref get;
+            const Node node = { .op = OP_get, .nargs = 1, .arg = &r, .attr.get.index = i };
+            assert_int_equal(graph_add(cx, g, &node, &get), ST_OK);
+            assert_int_equal(graph_output(cx, g, get, REF_NONE, NULL), ST_OK);
+        }
+    }
+}
+
+static void zoo_open(Zoo *z, const Case *c, const char *optimizer)
+{
+    const char *set[16];
+    int nset = 0;
+    while (c->set[nset])
+        set[nset] = c->set[nset], nset++;
+    if (optimizer)
+        set[nset++] = optimizer;
+    *z = (Zoo){ .arena = arena_new(), .x = { "x", c->x }, .lr = optimizer ? 0.05 : 1e-3 };
+    ctx_init(&z->cx);
+    z->cx.log = hear;
+    if (model_load(&z->cx, c->path, set, nset, &z->m) != ST_OK)
+        fail_msg("%s: %s", c->path, z->cx.msg);
+    z->d = (DataShape){ .input = &z->x,
+                        .ninput = 1,
+                        .target = { .rank = (int8_t)(c->classes ? 0 : 1), .dim = { c->targets } },
+                        .classification = c->classes > 0,
+                        .nclass = c->classes };
+}
+
+static void zoo_close(Zoo *z)
+{
+    model_free(z->m);
+    arena_free(z->arena);
+}
+
+static void zoo_compare(Zoo *z, const char *what, const Graph *g)
+{
+    const ReferenceOptions ro = { .steps = 3, .seed = 11, .init = zoo_init, .init_arg = z };
+    Reference *ref = reference_new(&z->cx, g, &ro);
+    int failed = 0;
+    for (int mode = GTC_EAGER; mode <= GTC_DEFAULT; mode++)
+        for (int threads = 1; threads <= 2; threads++) {
+            const ProgramCheck pc = { .mode = (GtcMode)mode, .threads = threads };
+            const ProgramVerdict v = program_check(&z->cx, ref, &pc);
+            const bool many = v.skipped * 20 > v.compared;
+            if (v.wrong || many || v.plain)
+                print_error("%s, %s, %d threads: %s (%lld of %lld skipped, %d of %d plain)\n", what,
+                            mode == GTC_EAGER ? "eager" : "default", threads,
+                            v.wrong ? v.text : "-", (long long)v.skipped, (long long)v.compared,
+                            v.plain, v.kernels);
+            failed += v.wrong || many;
+        }
+    reference_free(ref);
+    if (failed)
+        fail_msg("%s: %d of 4 programs are wrong", what, failed);
+}
+
+static void check_case(const Case *c, const char *optimizer, bool gradients)
+{
+    Zoo z;
+    Graph *g;
+    char what[128];
+    zoo_open(&z, c, optimizer);
+    if (model_build(&z.cx, z.m, &z.d, BUILD_TRAIN, BATCH, z.arena, &g) != ST_OK)
+        fail_msg("%s: %s", c->path, z.cx.msg);
+    if (gradients)
+        output_gradients(&z.cx, g);
+    snprintf(what, sizeof what, "%s, %s%s", c->path, optimizer ? "sgd" : "its optimizer",
+             gradients ? ", gradients" : "");
+    zoo_compare(&z, what, g);
+    zoo_close(&z);
+}
+
+static void model_agrees(void **state)
+{
+    const Case *c = *state;
+    check_case(c, "optimizer={\"type\":\"sgd\",\"learning_rate\":0.05}", true);
+    check_case(c, "optimizer.eps=1e-3", false);
+}
+
+int main(void)
+{
+    enum { N = sizeof cases / sizeof *cases };
+    struct CMUnitTest tests[N];
+    for (int i = 0; i < N; i++)
+        tests[i] = (struct CMUnitTest){ .name = cases[i].path,
+                                        .test_func = model_agrees,
+                                        .initial_state = (void *)(uintptr_t)&cases[i] };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
