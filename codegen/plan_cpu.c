@@ -271,7 +271,7 @@ static bool nest_allows(struct TeamCheck *c, const Nest *n)
             bool own = false;
             for (int d = 0; d < s->buf[st->store[k].buf].rank; d++) {
                 bool lin;
-                own |= ix_coef(s->pool, st->store[k].ix[d], c->v, &lin) != 0 || !lin;
+                own |= ix_coef(s->pool, st->store[k].ix[d], c->v, &lin) != 0 && lin;
             }
             c->ok &= own;
         }

@@ -153,6 +153,8 @@ static void check_body(const char *text, bool all)
             Kernel k;
             if (kernel_build_c(&cx, arena, &target, g, fusion, &k) != ST_OK)
                 fail_msg("%s\n%s", cx.msg, text);
+            if (strcmp(k.planner, "cpu") != 0)
+                fail_msg("the last resort had to take it: %s\n%s", cx.msg, text);
             Strbuf src = { 0 };
             strbuf_add(&src, kernel_prelude_c(lanes));
             strbuf_add(&src, k.source);
@@ -447,11 +449,42 @@ static void test_rows(void **state)
           { 64, 64 }, { 33, 10 }, { 1, 5 }, { 7, 129 }, { 130, 100 });
 }
 
+/* What once was wrong, or fell to the last resort. */
+static void test_regressions(void **state)
+{
+    (void)state;
+    CHECK("graph (%x: f32[6,11,2], %w: f32[2,22]) {\n"
+          "  %1 = reshape %x : f32[6,22]\n"
+          "  %2 = matmul %1, %w over=[[1],[1]] : f32[6,2]\n"
+          "  return %2\n}\n",
+          { 0 });
+    CHECK("graph (%m: bool[6,1,2,9], %x: f32[6,9], %c: f32[9]) {\n"
+          "  %4 = reshape %x : f32[6,1,9]\n"
+          "  %5 = broadcast %4 axes=[2] : f32[6,1,2,9]\n"
+          "  %6 = const 0x0p0 : f32[6,1,2,9]\n"
+          "  %7 = select %m, %5, %6 : f32[6,1,2,9]\n"
+          "  %8 = fold %7 axes=[1] kernel=[2] stride=[2] extent=[3] : f32[6,3,9]\n"
+          "  %11 = broadcast %c axes=[0,1] : f32[6,3,9]\n"
+          "  %12 = mul %8, %11 : f32[6,3,9]\n"
+          "  return %12\n}\n",
+          { 0 });
+    CHECK("graph (%y: f32[7,3,2]) {\n"
+          "  %s = scan %y carry=0 step=0 trip=1 (%y: f32[7,3,2]) {\n"
+          "    %4 = neg %y : f32[7,3,2]\n"
+          "    return %4\n"
+          "  }\n"
+          "  %a = get %s index=0 : f32[1,7,3,2]\n"
+          "  return %a\n}\n",
+          { 0 });
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_map),  cmocka_unit_test(test_matmul), cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_conv), cmocka_unit_test(test_scan),   cmocka_unit_test(test_views),
+        cmocka_unit_test(test_map),         cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_rows),        cmocka_unit_test(test_conv),
+        cmocka_unit_test(test_scan),        cmocka_unit_test(test_views),
+        cmocka_unit_test(test_regressions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
