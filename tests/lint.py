@@ -33,7 +33,7 @@ NOUNS = {
     "ir/base": "arena ctx hash log os philox4x32 rng size status strbuf",
     "ir": "attr autodiff build dtype eval graph infer nest op round scan shape tensor type value vjp",
     "passes": "group pass rewrite",
-    "codegen": "emit expr ix kernel kir map phase plan reg stages",
+    "codegen": "emit expr ix kernel kir low map phase plan reg stages",
     "runtime": "cache cc device gtc jit memplan program store team",
     "models": "json key keys layer loss model optimizer",
     "train": "bundle checkpoint column csv data date idx loader metrics npy number part random report"

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GTC_CODEGEN_LOWER_H
+#define GTC_CODEGEN_LOWER_H
+
+#include "codegen/plan.h"
+
+/* What lower.c (loops) and lower_value.c (what stands in them) share: where the instantiator is. */
+
+enum { MAX_POINTS = 128, EXPR_VALUE_OF = 1u << 30 };
+
+typedef struct Span {
+    Ix base;
+    int64_t count;
+} Span;
+
+typedef struct Known { /* a value and what it is of */
+    uint64_t hash;
+    uint32_t id, nkey, next; /* next: in its bucket, 1 + index */
+    const Ix *key;
+    Val val;
+} Known;
+
+typedef struct Point {
+    int64_t off[MAX_AXES];
+    int lanes;
+} Point;
+
+typedef struct Low {
+    Ctx *cx;
+    Arena *arena;
+    Kir *k;
+    Stages *s;
+    IxPool *p;
+    const Plan *plan;
+    int lanes;
+    Ix *env; /* by axis: its place now, or IX_KEEP */
+    Span *span;
+    uint32_t nenv;
+    KNode **tail;
+    Known *known;
+    uint32_t nknown, known_cap, bucket[1024];
+    BufId *buf; /* KIR buffer of each stage buffer, +1 */
+    Ix team_base;
+    const Nest *n;
+    Var vec; /* axis along the lanes, 0 while single lanes are made */
+    int w;   /* active lanes */
+    Var lane_var[65];
+    Ix base[MAX_AXES]; /* of the tile, by nest axis */
+    Point *point;
+    int npoint;
+} Low;
+
+typedef struct Key {
+    uint64_t hash;
+    uint32_t n;
+    Ix at[68];
+} Key;
+
+typedef struct Open {
+    KNode **tail;
+    uint32_t known;
+} Open;
+
+KNode *low_put(Low *l, KOp op); /* appends a node */
+Val low_const(Low *l, double value, RegType reg);
+Val low_ew(Low *l, Op op, RegType reg, bool vec, int nargs, const Val *arg);
+Val low_splat(Low *l, Val v); /* v itself when it is a vector */
+RegType low_reg(const Low *l, Val v);
+Val low_accumulator(Low *l, Val first);
+void low_set(Low *l, Val acc, Val v);
+
+/* The memo.  A key is what is asked for (an expression, or EXPR_VALUE_OF | stage) and the places
+ * of the axes it depends on; 0: not known. */
+void low_key(const Low *l, uint32_t id, const Var *dep, int ndep, Key *key);
+Val low_known(const Low *l, uint32_t id, const Key *key);
+void low_remember(Low *l, uint32_t id, const Key *key, Val v);
+void low_forget(Low *l, uint32_t keep); /* all but the first `keep` */
+
+Open low_open(Low *l, Var v, Bind bind, int unroll); /* a loop; what follows is its body */
+void low_close(Low *l, Open o);
+
+BufId low_buf(Low *l, uint16_t b);
+/* The expression at the present point: l->env, l->vec and l->w say which. */
+Val low_value(Low *l, ExprId id);
+void low_store(Low *l, const Store *st, Val v);
+
+#endif
