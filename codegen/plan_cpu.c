@@ -583,10 +583,12 @@ static void fold_to_block(Planner *pl)
 {
     for (int i = 0; i < pl->p->nphase; i++) {
         Phase *ph = &pl->p->phase[i];
-        if (ph->team)
-            ph->block = pl->plain
-                            ? size_ceil_div(ix_var_count(pl->s->pool, ph->team), pl->t->threads)
-                            : choose_block(pl, ph);
+        if (ph->team && pl->plain) {
+            const int64_t n = ix_var_count(pl->s->pool, ph->team);
+            ph->block = n ? size_ceil_div(n, pl->t->threads) : 1;
+        } else if (ph->team) {
+            ph->block = choose_block(pl, ph);
+        }
         for (uint32_t b = 0; b < pl->s->nbuf; b++) {
             GBuf *buf = &pl->s->buf[b];
             if (buf->home == HOME_PRIVATE && buf->team_dim >= 0 &&
