@@ -109,7 +109,26 @@ static void count_cost(const Graph *body, const Plan *p, Kernel *out)
         out->bytes += (double)type_bytes(&body->node[body->out[i].value].type);
 }
 
-Status kernel_build_c(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref r, Kernel *out)
+/* What no planner takes (f64, a scan in a scan's body) has no source: the evaluator runs it. */
+static Kernel no_kernel(Arena *arena, const Graph *body, const char *label)
+{
+    Kernel k = { .name = arena_printf(arena, "%s_none", label),
+                 .label = arena_strdup(arena, label),
+                 .source = "",
+                 .plan = "",
+                 .planner = "none",
+                 .nin = body->ninput,
+                 .nout = body->nout,
+                 .serial = true };
+    int32_t *share = arena_array(arena, int32_t, body->nout + 1);
+    for (uint32_t i = 0; i < body->nout; i++)
+        share[i] = -1;
+    k.inplace = share;
+    return k;
+}
+
+static Status build(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref r, bool plain,
+                    Kernel *out)
 {
     const Node *n = &g->node[r];
     gtc_assert(n->op == OP_fusion, "a kernel is made of a fusion, not of %s", op_info[n->op].name);
@@ -117,15 +136,18 @@ Status kernel_build_c(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Re
     Arena *work = arena_new();
     Plan *plan = NULL;
     Kir *kir = NULL;
-    Status st = plan_and_lower(cx, work, t, body, false, &plan, &kir);
-    if (st == ST_INTERNAL) {
+    Status st = plan_and_lower(cx, work, t, body, plain, &plan, &kir);
+    if (st == ST_INTERNAL && !plain) {
         log_say(cx, LOG_WARN, "%s: the last-resort planner takes it: %s", n->attr.fusion.kind,
                 cx->msg);
         st = plan_and_lower(cx, work, t, body, true, &plan, &kir);
     }
     if (st != ST_OK) {
         arena_free(work);
-        return st;
+        log_say(cx, LOG_WARN, "%s: no kernel: %s; it runs in the interpreter, slowly",
+                n->attr.fusion.kind, cx->msg);
+        *out = no_kernel(arena, body, n->attr.fusion.kind);
+        return ST_OK;
     }
     *out = (Kernel){ .label = arena_strdup(arena, n->attr.fusion.kind),
                      .planner = plan->planner,
@@ -155,4 +177,15 @@ Status kernel_build_c(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Re
     strbuf_free(&what);
     arena_free(work);
     return ST_OK;
+}
+
+Status kernel_build_c(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref r, Kernel *out)
+{
+    return build(cx, arena, t, g, r, false, out);
+}
+
+Status kernel_build_plain_c(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref r,
+                            Kernel *out)
+{
+    return build(cx, arena, t, g, r, true, out);
 }

@@ -14,9 +14,9 @@
 typedef struct Kernel {
     const char *name;    /* unique symbol: label and 8 hex digits of the text's hash */
     const char *label;   /* "conv_bias_relu": region kind and ops */
-    const char *source;  /* C text, without the prelude */
+    const char *source;  /* C text, without the prelude; "": no planner takes it, the evaluator does */
     const char *plan;    /* the plan as text, for people */
-    const char *planner; /* "cpu", "plain" (the last resort) */
+    const char *planner; /* "cpu", "plain" (the last resort), "none" */
     uint32_t nin, nout;
     const int32_t *inplace; /* for each output: an input it may share memory with, or -1 */
     int64_t shared_bytes;   /* workspace of the launch; multiple of 64 */
@@ -32,6 +32,10 @@ const char *kernel_prelude_c(int lanes);
  * with log_say when the last-resort planner had to take it.  Memory from arena. */
 Status kernel_build_c(Ctx *cx, Arena *arena, const Target *target, const Graph *g, Ref r,
                       Kernel *out);
+
+/* The same by the last-resort planner alone: slow code, made another way, to compare with. */
+Status kernel_build_plain_c(Ctx *cx, Arena *arena, const Target *target, const Graph *g, Ref r,
+                            Kernel *out);
 
 /* For Target.refuse on a CPU. */
 const char *kernel_refuse_c(const Target *t, const Graph *body);

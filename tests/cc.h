@@ -52,7 +52,7 @@ static inline void cc_write(const char *path, const char *text)
 
 /* Compiles and loads; NULL (with the compiler's words on stderr) when it does not compile.  ubsan:
  * undefined behaviour stops the program. */
-static inline void *cc_load(int cc, int lanes, bool ubsan, const char *text)
+static inline void *cc_load_at(int cc, const char *level, int lanes, bool ubsan, const char *text)
 {
     char dir[] = "/tmp/gtc-test-XXXXXX", c[64], so[64], march[64];
     if (!mkdtemp(dir))
@@ -63,7 +63,7 @@ static inline void *cc_load(int cc, int lanes, bool ubsan, const char *text)
     cc_write(c, text);
     const char *argv[24] = { CC_NAME[cc],
                              "-std=gnu11",
-                             CC_LEVEL[cc],
+                             level,
                              march,
                              "-fno-math-errno",
                              "-fno-trapping-math",
@@ -94,6 +94,11 @@ static inline void *cc_load(int cc, int lanes, bool ubsan, const char *text)
     unlink(so);
     rmdir(dir);
     return handle;
+}
+
+static inline void *cc_load(int cc, int lanes, bool ubsan, const char *text)
+{
+    return cc_load_at(cc, CC_LEVEL[cc], lanes, ubsan, text);
 }
 
 /* The address of a function, as whatever type of pointer *fn is. */

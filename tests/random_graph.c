@@ -16,7 +16,7 @@ typedef struct Grow {
     Rng *rng;
     int64_t max_count;
     int depth; /* of bodies */
-    bool in_fusion;
+    bool in_fusion, has_scan;
 } Grow;
 
 typedef enum Want { WANT_ANY, WANT_NUMBER, WANT_FLOAT } Want;
@@ -59,6 +59,8 @@ static DType random_dtype(Grow *w, Want want)
         DType dt = DT_F32;
         if (chance(w, 3))
             dt = w->opt->dtypes ? all[below(w, 7)] : chance(w, 2) ? DT_I32 : DT_BOOL;
+        if (w->opt->fused && dt == DT_F64)
+            continue;
         if (want == WANT_ANY || dtype_is_float(dt) || (want == WANT_NUMBER && dt != DT_BOOL))
             return dt;
     }
@@ -82,7 +84,9 @@ static Ref fresh(Grow *w, Type t)
     if (w->depth == 0 && chance(w, 2)) {
         char name[32];
         snprintf(name, sizeof name, "in.%u", w->b.g->nnode);
-        return build_input(&w->b, (InputKind)below(w, INPUT_const + 1), name, t.dt, t.shape);
+        const InputKind kind =
+            w->opt->fused ? INPUT_batch : (InputKind)below(w, INPUT_const + 1);
+        return build_input(&w->b, kind, name, t.dt, t.shape);
     }
     if (dtype_is_float(t.dt))
         return build_const(&w->b, (below(w, 33) - 16) / 8.0, t);
@@ -489,12 +493,14 @@ static void grow_grad(Grow *w)
 
 static void grow_region(Grow *w, Op op)
 {
-    if (!w->opt->bodies || w->depth >= 2)
+    if (!w->opt->bodies || w->depth >= (w->opt->fused ? 1 : 2))
         return;
-    if (op == OP_scan)
+    if (op == OP_scan && !(w->opt->fused && w->has_scan)) {
+        w->has_scan = true;
         grow_scan(w);
-    else if (!w->in_fusion)
+    } else if (op == OP_fusion && !w->in_fusion && !w->opt->fused) {
         grow_fusion(w);
+    }
 }
 
 static void grow_one(Grow *w, Op op)

@@ -13,6 +13,8 @@ typedef struct RandomOptions {
     bool dtypes;       /* all of them; else f32, i32 and bool */
     bool grads;        /* grad nodes */
     bool bodies;       /* scans and fusions, nested */
+    bool fused;        /* what a fusion may hold: at most one scan, nothing in it, no f64, no gradient,
+                          inputs of kind batch */
     bool random;       /* the op rand */
     bool tame;         /* keeps values finite and moderate: no log of negatives, no exp of large */
 } RandomOptions;
