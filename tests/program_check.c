@@ -235,6 +235,18 @@ static void look_at_kernels(Judge *j)
         j->v->plain += strcmp(gtc_program_kernel(j->p, i).planner, "plain") == 0;
 }
 
+static void check_steps(Judge *j)
+{
+    look_at_kernels(j);
+    put_start(j);
+    for (int s = 0; s < j->r->steps && !j->v->wrong; s++) {
+        if (gtc_program_run(j->cx, j->p) != ST_OK)
+            fail_msg("run: %s", j->cx->msg);
+        compare_step(j, s);
+    }
+    gtc_program_destroy(j->p);
+}
+
 ProgramVerdict program_check(Ctx *cx, const Reference *r, const ProgramCheck *opt)
 {
     ProgramVerdict v = { 0 };
@@ -245,17 +257,14 @@ ProgramVerdict program_check(Ctx *cx, const Reference *r, const ProgramCheck *op
                                  .verify = true };
 
     if (gtc_device_open(cx, "cpu", opt->threads, &device) != ST_OK ||
-        gtc_store_create(cx, device, &j.store) != ST_OK ||
-        gtc_compile(cx, device, j.store, r->asked, &options, &j.p) != ST_OK)
-        fail_msg("compile: %s", cx->msg);
-    look_at_kernels(&j);
-    put_start(&j);
-    for (int s = 0; s < r->steps && !v.wrong; s++) {
-        if (gtc_program_run(cx, j.p) != ST_OK)
-            fail_msg("run: %s", cx->msg);
-        compare_step(&j, s);
+        gtc_store_create(cx, device, &j.store) != ST_OK)
+        fail_msg("no device: %s", cx->msg);
+    if (gtc_compile(cx, device, j.store, r->asked, &options, &j.p) == ST_OK) {
+        check_steps(&j);
+    } else {
+        v.wrong = true;
+        snprintf(v.text, sizeof v.text, "does not compile: %s", cx->msg);
     }
-    gtc_program_destroy(j.p);
     gtc_store_destroy(j.store);
     gtc_device_close(device);
     return v;

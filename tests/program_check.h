@@ -41,13 +41,14 @@ typedef struct ProgramCheck {
 
 typedef struct ProgramVerdict {
     bool wrong;
-    char text[1024];           /* the first wrong element, and the kernel that wrote it */
+    char
+        text[1200]; /* the first wrong element and the kernel that wrote it; why nothing compiled */
     int64_t compared, skipped; /* elements, over all steps */
     int kernels, plain;        /* launches of a step; those of the last-resort planner */
 } ProgramVerdict;
 
 /* Compiles the graph in a store of its own and compares.  Fails the running test when it does not
- * compile or run, or when a kernel was left to the interpreter. */
+ * run, or when a kernel was left to the interpreter. */
 ProgramVerdict program_check(Ctx *cx, const Reference *r, const ProgramCheck *opt);
 
 #endif
