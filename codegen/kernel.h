@@ -12,10 +12,11 @@
  * then this call's private workspace (base of all threads; thread t owns t * private_bytes on).
  * The function may call team->barrier; every thread of the team calls the function. */
 typedef struct Kernel {
-    const char *name;    /* unique symbol: label and 8 hex digits of the text's hash */
-    const char *label;   /* "conv_bias_relu": region kind and ops */
-    const char *source;  /* C text, without the prelude; "": no planner takes it, the evaluator does */
-    const char *plan;    /* the plan as text, for people */
+    const char *name;  /* unique symbol: label and 8 hex digits of the text's hash */
+    const char *label; /* "conv_bias_relu": region kind and ops */
+    const char
+        *source;      /* C text, without the prelude; "": no planner takes it, the evaluator does */
+    const char *plan; /* the plan as text, for people */
     const char *planner; /* "cpu", "plain" (the last resort), "none" */
     uint32_t nin, nout;
     const int32_t *inplace; /* for each output: an input it may share memory with, or -1 */

@@ -431,12 +431,13 @@ static void load_all(Load *l)
     Jit *j = l->j;
     const Kernel **sorted = arena_array(l->arena, const Kernel *, l->n);
     Unit *unit = arena_array(l->arena, Unit, l->n);
-    int unique = 0, missing = 0;
+    int all = 0, unique = 0, missing = 0;
 
     for (int i = 0; i < l->n; i++)
-        sorted[i] = &l->k[i];
-    qsort(sorted, (size_t)l->n, sizeof *sorted, longer_text);
-    for (int i = 0; i < l->n; i++) /* equal kernels have equal names */
+        if (l->k[i].source[0]) /* else no planner took it */
+            sorted[all++] = &l->k[i];
+    qsort(sorted, (size_t)all, sizeof *sorted, longer_text);
+    for (int i = 0; i < all; i++) /* equal kernels have equal names */
         if (!unique || strcmp(sorted[unique - 1]->name, sorted[i]->name) != 0)
             sorted[unique++] = sorted[i];
     const int n = units_fill(l->arena, sorted, unique, unit);
