@@ -133,8 +133,33 @@ static Status find_target(Cli *c, const Source *src, const char *name, int *out)
         }
     }
     const char *hint = json_hint(c->o->arena, name, names, src->ncol);
-    return FAIL(&c->cx, USAGE, "--target: there is no column \"%s\"%s%s", name, hint ? "; " : "",
-                hint ? hint : "");
+    if (hint)
+        return FAIL(&c->cx, USAGE, "--target: there is no column \"%s\"; %s", name, hint);
+    Strbuf there = { 0 };
+    for (int i = 0; i < src->ncol && i < MOST_VALUES; i++)
+        strbuf_printf(&there, "%s%s", i ? ", " : "", names[i]);
+    const Status st =
+        FAIL(&c->cx, USAGE, "--target: there is no column \"%s\"; there are %s%s", name,
+             strbuf_str(&there), src->ncol > MOST_VALUES ? " .." : "");
+    strbuf_free(&there);
+    return st;
+}
+
+/* The file's name with what a model's name may hold: ASCII letters, digits, _ and -. */
+static const char *model_name(Arena *arena, const char *stem)
+{
+    char *name = arena_strdup(arena, stem);
+    size_t n = 0;
+    bool letter = false;
+    for (const char *p = stem; *p; p++) {
+        const bool is_letter = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z');
+        const bool fits = is_letter || (n > 0 && ((*p >= '0' && *p <= '9') || *p == '-'));
+        letter = letter || is_letter;
+        if (fits || n == 0 || name[n - 1] != '_') /* what does not fit becomes one _ */
+            name[n++] = fits ? *p : '_';
+    }
+    name[n] = '\0';
+    return letter ? name : "model";
 }
 
 static Status guess(Cli *c, Source *src, int target, Guess *g)
@@ -185,7 +210,9 @@ static void put_data(const char *csv, const Source *src, int target, const Guess
     strbuf_add(out, "  \"data\": {\n    \"csv\": ");
     json_print_string(csv, out);
     strbuf_add(out, ",\n    \"features\": ");
-    put_names(src, g, USE_FEATURE, out);
+    /* Absent or empty would mean all numeric columns. */
+    put_names(src, g,
+              uses(src, g, USE_FEATURE) || g->target_in_features ? USE_FEATURE : USE_CATEGORY, out);
     if (uses(src, g, USE_CATEGORY)) {
         strbuf_add(out, ",\n    \"categories\": ");
         put_names(src, g, USE_CATEGORY, out);
@@ -288,7 +315,7 @@ static Status init(Cli *c, Source *src)
     TRY(find_target(c, src, name, &target));
     TRY(guess(c, src, target, &g));
     TRY(csv_from(c, out, from, &csv));
-    put_model(source_stem(src, from), csv, src, target, &g, &text);
+    put_model(model_name(c->o->arena, source_stem(src, from)), csv, src, target, &g, &text);
     const Status status = os_write_file(&c->cx, out, text.s, text.n);
     strbuf_free(&text);
     TRY(status);
