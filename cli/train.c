@@ -24,12 +24,18 @@ static void progress(void *arg, const TrainProgress *p)
     c->bar = true;
 }
 
-/* The run that predict and eval take when none is named. */
-static Status remember_run(Cli *c, const char *dir)
+/* The run that predict and eval take when none is named.  A run that cannot be remembered, in a
+ * folder that one may only read, is as good as another. */
+static void remember_run(Cli *c, const char *dir)
 {
-    TRY(os_make_dirs(&c->cx, ".gtc"));
     const char *line = arena_printf(c->o->arena, "%s\n", dir);
-    return os_write_file(&c->cx, ".gtc/run", line, strlen(line));
+    Status st = os_make_dirs(&c->cx, ".gtc");
+    if (st == ST_OK)
+        st = os_write_file(&c->cx, ".gtc/run", line, strlen(line));
+    if (st == ST_OK)
+        return;
+    log_say(&c->cx, LOG_WARN, "%s; later verbs will want the name of this run", c->cx.msg);
+    c->cx.code = ST_OK;
 }
 
 static void print_result(const TrainCall *call, const TrainResult *r)
@@ -66,7 +72,7 @@ static Status train(Cli *c, Work *w)
     const char *dir = strbuf_str(&w->dir);
     TRY(bundle_write(&c->cx, dir, w->model, data_fit(w->data), &w->dirs,
                      w->opt.mode == GTC_EAGER ? "eager" : "default"));
-    TRY(remember_run(c, dir));
+    remember_run(c, dir);
     cli_catch_signals();
     const TrainCall call = {
         .dir = dir,
