@@ -169,8 +169,8 @@ static int edit_distance(const char *a, const char *b)
 
 const char *json_hint(Arena *arena, const char *word, const char *const *words, int n)
 {
-    const int far = (int)strlen(word) / 3 + 1;
-    int best = far + 1;
+    const int len = (int)strlen(word), far = len / 3 + 1; /* one letter is like any other */
+    int best = far < len ? far + 1 : len;
     const char *near = NULL;
     for (int i = 0; i < n; i++) {
         const int d = edit_distance(word, words[i]);

@@ -185,22 +185,23 @@ static Status samples_list(Ctx *cx, Data *d, uint64_t seed)
 static Status samples_check(Ctx *cx, const Data *d, const DataFit *fit)
 {
     int64_t all = 0;
+    int far = 0;
+    for (int s = 0; s < SPLIT_COUNT; s++)
+        all += d->n[s];
+    for (int k = 0; k < d->nhorizon; k++)
+        far = d->horizon[k] > far ? d->horizon[k] : far;
+    if (d->n[SPLIT_TRAIN] == 0 && (!fit || all == 0))
+        return FAIL(cx, DATA,
+                    "data: no samples%s: %lld rows, a window of %d and a horizon of %d rows, "
+                    "missing values and the split leave none",
+                    fit ? "" : " to train on", (long long)d->part[0].rows, d->win[0].window, far);
     for (int s = 0; s < SPLIT_COUNT; s++) {
         const bool wanted =
             d->cfg.split_by == SPLIT_GROUPS ? d->cfg.split_groups[s].n > 0 : d->cfg.split[s] > 0;
-        all += d->n[s];
         if (wanted && d->n[s] == 0)
             log_say(cx, LOG_WARN, "data: the %s split has no samples", split_name[s]);
     }
-    int far = 0;
-    for (int k = 0; k < d->nhorizon; k++)
-        far = d->horizon[k] > far ? d->horizon[k] : far;
-    if (d->n[SPLIT_TRAIN] > 0 || (fit && all > 0))
-        return ST_OK;
-    return FAIL(cx, DATA,
-                "data: no samples%s: %lld rows, a window of %d and a horizon of %d rows, missing "
-                "values and the split leave none",
-                fit ? "" : " to train on", (long long)d->part[0].rows, d->win[0].window, far);
+    return ST_OK;
 }
 
 /* ---- fitting ---- */

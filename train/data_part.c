@@ -58,7 +58,7 @@ static Status column_find(Ctx *cx, const Part *p, const char *name, const char *
     Strbuf b = { 0 };
     for (int i = 0; i < p->src.ncol; i++) {
         const int d = edit_distance(p->src.col[i].name, name);
-        if (d <= best && (!near || d < best)) {
+        if (d <= best && d < (int)strlen(name) && (!near || d < best)) {
             best = d;
             near = &p->src.col[i];
         }
@@ -90,6 +90,11 @@ static bool is_aside(const DataConfig *cfg, const char *name)
            (cfg->segment && !strcmp(cfg->segment, name)) || list_has(&cfg->categories, name);
 }
 
+static Status values_fail(Ctx *cx, const Column *c)
+{
+    return column_fail(cx, c, 0, "column \"%s\" has no values", c->name);
+}
+
 static Status targets_choose(Ctx *cx, const DataConfig *cfg, Part *p, const DataFit *fit)
 {
     StrList names = cfg->targets;
@@ -109,8 +114,11 @@ static Status targets_choose(Ctx *cx, const DataConfig *cfg, Part *p, const Data
         return FAIL(cx, VALUE, "data: wants \"target\": which column to predict");
     p->ntarget = names.n;
     p->target = arena_array(src->arena, Column *, names.n);
-    for (int i = 0; i < names.n; i++)
+    for (int i = 0; i < names.n; i++) {
         TRY(column_find(cx, p, names.at[i], "target", &p->target[i]));
+        if (!fit && p->target[i]->csv && column_kind(src, p->target[i]) == COLUMN_EMPTY)
+            return values_fail(cx, p->target[i]);
+    }
     return ST_OK;
 }
 
@@ -172,7 +180,7 @@ static Status features_choose(Ctx *cx, const DataConfig *cfg, Part *p, const Dat
         if (!forecast && is_target(p, c))
             return answer_fail(cx, c);
         if (c->csv && column_kind(&p->src, c) == COLUMN_EMPTY)
-            return column_fail(cx, c, 0, "column \"%s\" has no values", c->name);
+            return values_fail(cx, c);
         p->number[p->nnumber++] = c;
     }
     p->ncategory = cfg->categories.n;
