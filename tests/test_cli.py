@@ -191,6 +191,40 @@ def other_kinds():
     check(list(rows[0]) == ["date", "temp", "temp_pred"] and rows[0]["date"].startswith("2020"), "labels are times")
 
 
+def odd_names():
+    """Any file makes a model.json that compiles; texts in the data and in paths stay as they are."""
+    d = "a b'c \u00fc"
+    os.makedirs(d)
+    write(f"{d}/1 m\u00e4rz 'x'.csv", '"gr\u00f6\u00dfe, m","a ""b"""\n' + "".join(f"{i % 7},{i % 7 * 3}.5\n" for i in range(90)))
+    p = gtc("init", "--from", "1 m\u00e4rz 'x'.csv", "--target", 'a "b"', cwd=d)
+    check(p.returncode == 0, "init of a file with an odd name", p)
+    p = gtc("train", "model.json", "--epochs", "1", "--out", "r u'n", "--json", cwd=d)
+    check(p.returncode == 0 and json.loads(p.stdout)["run"] == "r u'n", "odd names train", p)
+    p = gtc("predict", f"{d}/r u'n")
+    check(list(csv.DictReader(p.stdout.splitlines()))[0].keys() == {"row", 'a "b"', 'a "b"_pred'}, "odd columns", p)
+    write("words.csv", "a,b,y\n" + "".join(f"{'uv'[i % 2]},{'rst'[i % 3]},{i % 2}\n" for i in range(60)))
+    good("init", "--from", "words.csv", "--target", "y", "--out", "words.json")
+    good("train", "words.json", "--epochs", "1", "--out", "words")
+    fails(2, "there are a, b, y", "init", "--from", "words.csv", "--target", "z", "--out", "none.json")
+    os.makedirs("ro")
+    write("ro/.gtc", "no folder\n")
+    p = gtc("train", "../words.json", "--epochs", "1", "--out", "../kept", cwd="ro")
+    check(p.returncode == 0 and "name of this run" in p.stderr, "a run that cannot be remembered", p)
+
+
+def too_little():
+    """One line, even where all splits are empty."""
+    os.makedirs("few")
+    write("few/table.csv", "".join(open("table.csv").readlines()[:2]))
+    shutil.copy("price.json", "few/price.json")
+    p = fails(3, "no samples to train on", "train", "few/price.json", "--set", "data.window=8")
+    check(len(p.stderr.splitlines()) == 1, "one row: one line", p)
+    write("few/table.csv", "a,b,color,price\n" + "1,2,red,NA\n" * 50)
+    p = fails(3, r'table.csv:2:\d+: error: column "price" has no values', "train", "few/price.json")
+    write("few/table.csv", "a,b,color,p\n" + "1,2,red,3\n" * 50)
+    fails(3, 'no column "q" for "target"; there are a, b, color, p', "train", "few/price.json", "--set", "data.target=q")
+
+
 def numeric_abort():
     p = gtc("train", "price.json", "--out", "nan", "--set", "optimizer.type=sgd", "--set",
             "optimizer.learning_rate=1e30", "--set", "train.clip_norm=0", "--set", "data.target_scaler=none")
@@ -229,7 +263,7 @@ def main():
         os.environ["GTC_CACHE_DIR"] = tmp + "/cache"
         table("table.csv")
         series("series.csv")
-        for part in (usage, whole_way, other_kinds, numeric_abort, tools):
+        for part in (usage, whole_way, other_kinds, odd_names, too_little, numeric_abort, tools):
             part()
     print(f"{checks} checks, {failures} failed, {time.time() - t0:.1f} s")
     sys.exit(failures > 0)
