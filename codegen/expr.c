@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ir/base/hash.h"
+#include "ir/base/size.h"
 
 RegType reg_of(DType dt)
 {
@@ -171,6 +172,88 @@ ExprId expr_map(Stages *s, ExprId e, ExprId (*leaf)(void *arg, ExprId e), void *
     ExprId *done = arena_array(s->arena, ExprId, e + 1); /* arguments have smaller ids */
     return map_rec(s, e, leaf, arg, done);
 }
+
+/* ---- walking expressions ----------------------------------------------------------------- */
+
+typedef struct Walk {
+    const Stages *s;
+    uint8_t *seen;
+    void (*f)(void *arg, const Expr *e);
+    void *arg;
+} Walk;
+
+static void walk(Walk *w, ExprId id)
+{
+    if (w->seen[id])
+        return;
+    w->seen[id] = 1;
+    const Expr *e = stages_expr(w->s, id);
+    for (int i = 0; i < e->nargs; i++)
+        walk(w, e->arg[i]);
+    w->f(w->arg, e);
+}
+
+void expr_walk(Stages *s, ExprId id, void (*f)(void *, const Expr *), void *arg)
+{
+    Walk w = { s, arena_array(s->arena, uint8_t, id + 1), f, arg };
+    walk(&w, id);
+}
+
+struct ReadsOnly {
+    void (*f)(void *arg, const Expr *read);
+    void *arg;
+};
+
+static void if_read(void *arg, const Expr *e)
+{
+    struct ReadsOnly *r = arg;
+    if (e->kind == EX_READ)
+        r->f(r->arg, e);
+}
+
+void expr_reads(Stages *s, ExprId e, void (*f)(void *arg, const Expr *read), void *arg)
+{
+    expr_walk(s, e, if_read, &(struct ReadsOnly){ f, arg });
+}
+
+/* ---- how maps move ----------------------------------------------------------------------- */
+
+int map_stride(Stages *s, const Ix *ix, int nix, Var v, int lanes)
+{
+    IxPool *p = s->pool;
+    int result = 0;
+    const int64_t count = ix_var_count(p, v);
+    Ix lane = 0, sub = 0;
+    for (int d = 0; d < nix; d++) {
+        if (!ix_uses(p, ix[d], v))
+            continue;
+        bool lin;
+        int64_t coef = ix_coef(p, ix[d], v, &lin);
+        if (!lin && lanes > 1 && count > lanes) { /* within one vector the divisions may vanish */
+            if (!sub) {
+                lane = ix_var(p, ix_var_new(p, "l", lanes));
+                const Var q = ix_var_new(p, "q", size_ceil_div(count, lanes));
+                sub = ix_add(p, ix_scale(p, ix_var(p, q), lanes), lane);
+            }
+            Ix *map = arena_array(s->arena, Ix, v + 1);
+            memset(map, 0xff, sizeof *map * (v + 1u));
+            map[v] = sub;
+            const Ix moved = ix_subst(p, ix[d], map, v + 1u);
+            Var lane_var;
+            if (!ix_is_var(p, lane, &lane_var))
+                return 2;
+            coef = ix_coef(p, moved, lane_var, &lin);
+            if (lin && coef == 0)
+                continue;
+        }
+        if (!lin || coef != 1 || d != nix - 1)
+            return 2;
+        result = 1;
+    }
+    return result;
+}
+
+/* ---- the arrays of a Stages --------------------------------------------------------------- */
 
 uint16_t stages_temp(Stages *s, const char *name, DType dt, int rank, const int64_t *shape)
 {

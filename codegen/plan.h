@@ -61,12 +61,6 @@ void plan_nest(Stages *s, const Target *t, Nest *n, const int64_t *span, bool pl
  * Appends the nests that fill the copies to *fill. */
 void plan_copies(Stages *s, const Target *t, Nest *n, bool invariant_too, Phase *fill);
 
-/* How a map moves along axis v: 0 not at all, 1 to the next element of the last dimension, else 2.
- */
-int map_stride(Stages *s, const Ix *ix, int nix, Var v, int lanes);
-/* Calls f for each READ below e, once each. */
-void expr_reads(Stages *s, ExprId e, void (*f)(void *arg, const Expr *read), void *arg);
-
 void phase_take(Arena *arena, Phase *ph, const Nest *n); /* appends a copy of n */
 void plan_print(const Plan *p, Strbuf *out);
 

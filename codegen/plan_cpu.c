@@ -22,49 +22,6 @@ typedef struct Planner {
     int *stored_in; /* phase that stores each buffer, or -1 */
 } Planner;
 
-/* ---- walking expressions ----------------------------------------------------------------- */
-
-typedef struct Walk {
-    const Stages *s;
-    uint8_t *seen;
-    void (*f)(void *arg, const Expr *e);
-    void *arg;
-} Walk;
-
-static void walk(Walk *w, ExprId id)
-{
-    if (w->seen[id])
-        return;
-    w->seen[id] = 1;
-    const Expr *e = stages_expr(w->s, id);
-    for (int i = 0; i < e->nargs; i++)
-        walk(w, e->arg[i]);
-    w->f(w->arg, e);
-}
-
-static void expr_walk(Stages *s, ExprId id, void (*f)(void *, const Expr *), void *arg)
-{
-    Walk w = { s, arena_array(s->arena, uint8_t, id + 1), f, arg };
-    walk(&w, id);
-}
-
-struct ReadsOnly {
-    void (*f)(void *arg, const Expr *read);
-    void *arg;
-};
-
-static void if_read(void *arg, const Expr *e)
-{
-    struct ReadsOnly *r = arg;
-    if (e->kind == EX_READ)
-        r->f(r->arg, e);
-}
-
-void expr_reads(Stages *s, ExprId e, void (*f)(void *arg, const Expr *read), void *arg)
-{
-    expr_walk(s, e, if_read, &(struct ReadsOnly){ f, arg });
-}
-
 /* ---- units ------------------------------------------------------------------------------- */
 
 static void add_reds(void *arg, const Expr *e)

@@ -12,43 +12,6 @@
 
 #include "ir/base/size.h"
 
-/* ---- how maps move ----------------------------------------------------------------------- */
-
-int map_stride(Stages *s, const Ix *ix, int nix, Var v, int lanes)
-{
-    IxPool *p = s->pool;
-    int result = 0;
-    const int64_t count = ix_var_count(p, v);
-    Ix lane = 0, sub = 0;
-    for (int d = 0; d < nix; d++) {
-        if (!ix_uses(p, ix[d], v))
-            continue;
-        bool lin;
-        int64_t coef = ix_coef(p, ix[d], v, &lin);
-        if (!lin && lanes > 1 && count > lanes) { /* within one vector the divisions may vanish */
-            if (!sub) {
-                lane = ix_var(p, ix_var_new(p, "l", lanes));
-                const Var q = ix_var_new(p, "q", size_ceil_div(count, lanes));
-                sub = ix_add(p, ix_scale(p, ix_var(p, q), lanes), lane);
-            }
-            Ix *map = arena_array(s->arena, Ix, v + 1);
-            memset(map, 0xff, sizeof *map * (v + 1u));
-            map[v] = sub;
-            const Ix moved = ix_subst(p, ix[d], map, v + 1u);
-            Var lane_var;
-            if (!ix_is_var(p, lane, &lane_var))
-                return 2;
-            coef = ix_coef(p, moved, lane_var, &lin);
-            if (lin && coef == 0)
-                continue;
-        }
-        if (!lin || coef != 1 || d != nix - 1)
-            return 2;
-        result = 1;
-    }
-    return result;
-}
-
 static int read_stride(Stages *s, const Expr *e, Var v, int lanes)
 {
     for (int i = 0; i < e->nguard; i++)

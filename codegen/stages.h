@@ -115,6 +115,12 @@ ExprId expr_add(Stages *s, const Expr *e);
 ExprId expr_read(Stages *s, uint16_t buf, const Ix *ix);
 ExprId expr_map(Stages *s, ExprId e, ExprId (*leaf)(void *arg, ExprId e),
                 void *arg); /* leaf: READ and VALUE */
+/* Calls f for each distinct expression below e, arguments first; or for each READ. */
+void expr_walk(Stages *s, ExprId e, void (*f)(void *arg, const Expr *e), void *arg);
+void expr_reads(Stages *s, ExprId e, void (*f)(void *arg, const Expr *read), void *arg);
+/* How a map moves along axis v: 0 not at all, 1 to the next element of the last dimension, else 2.
+ */
+int map_stride(Stages *s, const Ix *ix, int nix, Var v, int lanes);
 uint16_t stages_temp(Stages *s, const char *name, DType dt, int rank, const int64_t *shape);
 StageId stages_add(Stages *s, const Stage *st);
 void stages_print(const Stages *s, Strbuf *out);
