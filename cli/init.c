@@ -138,9 +138,8 @@ static Status find_target(Cli *c, const Source *src, const char *name, int *out)
     Strbuf there = { 0 };
     for (int i = 0; i < src->ncol && i < MOST_VALUES; i++)
         strbuf_printf(&there, "%s%s", i ? ", " : "", names[i]);
-    const Status st =
-        FAIL(&c->cx, USAGE, "--target: there is no column \"%s\"; there are %s%s", name,
-             strbuf_str(&there), src->ncol > MOST_VALUES ? " .." : "");
+    const Status st = FAIL(&c->cx, USAGE, "--target: there is no column \"%s\"; there are %s%s",
+                           name, strbuf_str(&there), src->ncol > MOST_VALUES ? " .." : "");
     strbuf_free(&there);
     return st;
 }
