@@ -269,15 +269,30 @@ Ref build_matmul(Builder *b, Ref x, Ref y)
 
 Ref build_contract(Builder *b, Ref x, Ref y, int n, const int *over_x, const int *over_y)
 {
-    Node m = { .op = OP_matmul, .attr.contract.nover = (uint8_t)n };
+    return build_contract_batch(b, x, y, n, over_x, over_y, 0, NULL, NULL);
+}
+
+Ref build_contract_batch(Builder *b, Ref x, Ref y, int n, const int *over_x, const int *over_y,
+                         int nbatch, const int *batch_x, const int *batch_y)
+{
+    Node m = { .op = OP_matmul,
+               .attr.contract = { .nover = (uint8_t)n, .nbatch = (uint8_t)nbatch } };
     const Ref arg[2] = { x, y };
-    if (b->status == ST_OK && (n < 0 || n > 4))
-        b->status = FAIL(b->cx, SHAPE, "matmul: wants at most 4 pairs of axes, got %d", n);
-    for (int i = 0; b->status == ST_OK && i < n; i++) {
-        if (!axis_in(b, "matmul", x, over_x[i]) || !axis_in(b, "matmul", y, over_y[i]))
+    if (b->status == ST_OK && (n < 0 || n > 4 || nbatch < 0 || nbatch > 4))
+        b->status =
+            FAIL(b->cx, SHAPE, "matmul: wants at most 4 pairs of axes, got %d and %d", n, nbatch);
+    for (int i = 0; b->status == ST_OK && i < n + nbatch; i++) {
+        const int of_x = i < n ? over_x[i] : batch_x[i - n];
+        const int of_y = i < n ? over_y[i] : batch_y[i - n];
+        if (!axis_in(b, "matmul", x, of_x) || !axis_in(b, "matmul", y, of_y))
             return REF_NONE;
-        m.attr.contract.over_a[i] = (uint8_t)over_x[i];
-        m.attr.contract.over_b[i] = (uint8_t)over_y[i];
+        if (i < n) {
+            m.attr.contract.over_a[i] = (uint8_t)of_x;
+            m.attr.contract.over_b[i] = (uint8_t)of_y;
+        } else {
+            m.attr.contract.batch_a[i - n] = (uint8_t)of_x;
+            m.attr.contract.batch_b[i - n] = (uint8_t)of_y;
+        }
     }
     return add(b, m, arg, 2);
 }

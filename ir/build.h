@@ -41,6 +41,8 @@ Ref build_window(Builder *b, Ref x, int n, const int *axis, const int64_t *kerne
 Ref build_reduce(Builder *b, Op op, Ref x, unsigned axes);              /* sum amax amin */
 Ref build_matmul(Builder *b, Ref x, Ref y);                             /* last axis of x with first of y, y a matrix */
 Ref build_contract(Builder *b, Ref x, Ref y, int n, const int *over_x, const int *over_y);
+/* The same for each of nbatch pairs of axes, which come first in the result. */
+Ref build_contract_batch(Builder *b, Ref x, Ref y, int n, const int *over_x, const int *over_y, int nbatch, const int *batch_x, const int *batch_y);
 Ref build_rand(Builder *b, Shape shape, Ref seed, Ref stream, Ref step, Ref iter, Ref row0);
 Ref build_scan(Builder *b, Graph *body, const Ref *args, int nargs, int ncarry, int nstep, int64_t trip, bool reverse);
 Ref build_get(Builder *b, Ref tuple, int index);

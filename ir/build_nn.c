@@ -11,10 +11,7 @@
  */
 #include "ir/build_nn.h"
 
-#include <math.h>
-
-/* Opens a region of this kind when none is open; region_close restores. */
-static uint32_t region_open(Builder *b, const char *kind)
+uint32_t build_open(Builder *b, const char *kind)
 {
     const uint32_t before = b->region;
     if (before == 0)
@@ -22,7 +19,7 @@ static uint32_t region_open(Builder *b, const char *kind)
     return before;
 }
 
-static Ref region_close(Builder *b, uint32_t before, Ref result)
+Ref build_close(Builder *b, uint32_t before, Ref result)
 {
     b->region = before;
     return result;
@@ -44,81 +41,6 @@ static unsigned all_but_last(int rank)
     return (1u << (rank - 1)) - 1;
 }
 
-/* ---- activations ---- */
-
-static Ref gelu(Builder *b, Ref x)
-{
-    const Ref e = build_op1(b, OP_erf, build_scale(b, x, M_SQRT1_2));
-    return build_op2(b, OP_mul, build_scale(b, x, 0.5), build_shift(b, e, 1));
-}
-
-static Ref gelu_tanh(Builder *b, Ref x)
-{
-    const Ref cube = build_op2(b, OP_mul, x, build_op2(b, OP_mul, x, x));
-    const Ref in = build_op2(b, OP_add, x, build_scale(b, cube, 0.044715));
-    const Ref t = build_op1(b, OP_tanh, build_scale(b, in, sqrt(2 / M_PI)));
-    return build_op2(b, OP_mul, build_scale(b, x, 0.5), build_shift(b, t, 1));
-}
-
-/* x - floor(max x) along axis: exp of it cannot overflow. */
-static Ref below_max(Builder *b, Ref x, int axis)
-{
-    const Ref top = build_op1(b, OP_floor, build_reduce(b, OP_amax, x, 1u << axis));
-    return build_op2(b, OP_sub, x, build_like(b, top, x, 1u << axis));
-}
-
-Ref build_softmax(Builder *b, Ref x, int axis)
-{
-    const uint32_t before = region_open(b, "softmax");
-    const Ref e = build_op1(b, OP_exp, below_max(b, x, axis));
-    const Ref sum = build_reduce(b, OP_sum, e, 1u << axis);
-    return region_close(b, before, build_op2(b, OP_div, e, build_like(b, sum, e, 1u << axis)));
-}
-
-Ref build_log_softmax(Builder *b, Ref x, int axis)
-{
-    const uint32_t before = region_open(b, "log_softmax");
-    const Ref z = below_max(b, x, axis);
-    const Ref sum = build_reduce(b, OP_sum, build_op1(b, OP_exp, z), 1u << axis);
-    const Ref lse = build_op1(b, OP_log, sum);
-    return region_close(b, before, build_op2(b, OP_sub, z, build_like(b, lse, z, 1u << axis)));
-}
-
-static Ref activation(Builder *b, Activation a, Ref x, double slope)
-{
-    switch (a) {
-    case ACT_NONE:
-        return x;
-    case ACT_RELU:
-        return build_op2(b, OP_max, x, zeros_like(b, x));
-    case ACT_LEAKY_RELU:
-        return build_select(b, build_op2(b, OP_lt, x, zeros_like(b, x)), build_scale(b, x, slope),
-                            x);
-    case ACT_GELU:
-        return gelu(b, x);
-    case ACT_GELU_TANH:
-        return gelu_tanh(b, x);
-    case ACT_SILU:
-        return build_op2(b, OP_mul, x, build_op1(b, OP_sigmoid, x));
-    case ACT_TANH:
-        return build_op1(b, OP_tanh, x);
-    case ACT_SIGMOID:
-        return build_op1(b, OP_sigmoid, x);
-    case ACT_SOFTMAX:
-        return build_softmax(b, x, shape_at(b, x).rank - 1);
-    }
-    gtc_assert(false, "no activation %d", (int)a);
-    return REF_NONE;
-}
-
-Ref build_activation(Builder *b, Activation a, Ref x, double slope)
-{
-    if (b->status != ST_OK)
-        return REF_NONE;
-    const uint32_t before = region_open(b, "activation");
-    return region_close(b, before, activation(b, a, x, slope));
-}
-
 /* ---- products and windows ---- */
 
 Ref build_add_bias(Builder *b, Ref x, Ref bias)
@@ -132,16 +54,16 @@ Ref build_linear(Builder *b, Ref x, Ref w, Ref bias)
 {
     if (b->status != ST_OK)
         return REF_NONE;
-    const uint32_t before = region_open(b, "linear");
+    const uint32_t before = build_open(b, "linear");
     const Ref y = build_contract(b, x, w, 1, (int[]){ shape_at(b, x).rank - 1 }, (int[]){ 1 });
-    return region_close(b, before, build_add_bias(b, y, bias));
+    return build_close(b, before, build_add_bias(b, y, bias));
 }
 
 Ref build_conv(Builder *b, Ref x, Ref w, Ref bias, const ConvShape *s)
 {
     if (b->status != ST_OK)
         return REF_NONE;
-    const uint32_t before = region_open(b, "conv");
+    const uint32_t before = build_open(b, "conv");
     const Shape ws = shape_at(b, w);
     int axis[3], over_x[4], over_w[4];
     int64_t kernel[3];
@@ -157,12 +79,12 @@ Ref build_conv(Builder *b, Ref x, Ref w, Ref bias, const ConvShape *s)
     over_w[s->n] = 1;
     const Ref v = build_window(b, x, s->n, axis, kernel, s->stride, s->dilation);
     const Ref y = build_contract(b, v, w, s->n + 1, over_x, over_w);
-    return region_close(b, before, build_add_bias(b, y, bias));
+    return build_close(b, before, build_add_bias(b, y, bias));
 }
 
 Ref build_pool(Builder *b, Op op, Ref x, int n, const int64_t *kernel, const int64_t *stride)
 {
-    const uint32_t before = region_open(b, "pool");
+    const uint32_t before = build_open(b, "pool");
     const int axis[] = { 1, 2, 3 };
     const int64_t dilation[] = { 1, 1, 1 };
     const unsigned over = ((1u << n) - 1) << (1 + n);
@@ -172,14 +94,14 @@ Ref build_pool(Builder *b, Op op, Ref x, int n, const int64_t *kernel, const int
     Ref y = build_reduce(b, op, build_window(b, x, n, axis, kernel, stride, dilation), over);
     if (op == OP_sum)
         y = build_scale(b, y, 1 / count);
-    return region_close(b, before, y);
+    return build_close(b, before, y);
 }
 
 Ref build_global_pool(Builder *b, Op op, Ref x)
 {
     if (b->status != ST_OK)
         return REF_NONE;
-    const uint32_t before = region_open(b, "pool");
+    const uint32_t before = build_open(b, "pool");
     const Shape s = shape_at(b, x);
     double count = 1;
     for (int i = 1; i < s.rank - 1; i++)
@@ -187,7 +109,7 @@ Ref build_global_pool(Builder *b, Op op, Ref x)
     Ref y = build_reduce(b, op, x, all_but_last(s.rank) & ~1u);
     if (op == OP_sum)
         y = build_scale(b, y, 1 / count);
-    return region_close(b, before, y);
+    return build_close(b, before, y);
 }
 
 /* ---- normalisation and noise ---- */
@@ -219,7 +141,7 @@ Ref build_batch_norm_train(Builder *b, Ref x, const BatchNorm *n, Ref *mean, Ref
 {
     if (b->status != ST_OK)
         return REF_NONE;
-    const uint32_t before = region_open(b, "batch_norm");
+    const uint32_t before = build_open(b, "batch_norm");
     const Shape s = shape_at(b, x);
     const unsigned rest = all_but_last(s.rank);
     double spatial = 1;
@@ -237,17 +159,17 @@ Ref build_batch_norm_train(Builder *b, Ref x, const BatchNorm *n, Ref *mean, Ref
     const Ref y = normalise(b, centred, build_op2(b, OP_div, squares, count), n);
     *mean = moved(b, n->running_mean, mu, n->momentum);
     *var = moved(b, n->running_var, build_op2(b, OP_div, squares, count_less), n->momentum);
-    return region_close(b, before, y);
+    return build_close(b, before, y);
 }
 
 Ref build_batch_norm_eval(Builder *b, Ref x, const BatchNorm *n)
 {
     if (b->status != ST_OK)
         return REF_NONE;
-    const uint32_t before = region_open(b, "batch_norm");
+    const uint32_t before = build_open(b, "batch_norm");
     const unsigned rest = all_but_last(shape_at(b, x).rank);
     const Ref centred = build_op2(b, OP_sub, x, build_like(b, n->running_mean, x, rest));
-    return region_close(b, before, normalise(b, centred, n->running_var, n));
+    return build_close(b, before, normalise(b, centred, n->running_var, n));
 }
 
 Ref build_dropout(Builder *b, Ref x, double rate, Ref seed, Ref stream, Ref step, Ref iter,
@@ -255,11 +177,11 @@ Ref build_dropout(Builder *b, Ref x, double rate, Ref seed, Ref stream, Ref step
 {
     if (b->status != ST_OK)
         return REF_NONE;
-    const uint32_t before = region_open(b, "dropout");
+    const uint32_t before = build_open(b, "dropout");
     const Ref u = build_rand(b, shape_at(b, x), seed, stream, step, iter, row0);
     const Ref drop = build_op2(b, OP_lt, u, build_const(b, rate, build_type(b, u)));
     const Ref kept = build_scale(b, x, 1 / (1 - rate));
-    return region_close(b, before, build_select(b, drop, zeros_like(b, x), kept));
+    return build_close(b, before, build_select(b, drop, zeros_like(b, x), kept));
 }
 
 /* ---- recurrent ---- */
@@ -307,14 +229,14 @@ Ref build_lstm(Builder *b, Ref x, const Recurrent *r, bool last)
 {
     if (b->status != ST_OK)
         return REF_NONE;
-    const uint32_t before = region_open(b, "lstm");
+    const uint32_t before = build_open(b, "lstm");
     const Shape s = shape_at(b, x);
     const int64_t h = shape_at(b, r->w_hh).dim[1];
     Graph *body = lstm_body(b, s.dim[1], s.dim[2], h, last);
     const Ref zero = build_const(b, 0, (Type){ DT_F32, shape_of(2, s.dim[1], h) });
     const Ref arg[] = { zero, zero, x, r->w_ih, r->w_hh, r->bias };
     const Ref scan = build_scan(b, body, arg, 6, 2, 1, s.dim[0], r->reverse);
-    return region_close(b, before, build_get(b, scan, last ? 0 : 2));
+    return build_close(b, before, build_get(b, scan, last ? 0 : 2));
 }
 
 /* One step: (h, x, w_ih, w_hh, bias, bias_hn) to (h', and h' again where all states are wanted). */
@@ -354,28 +276,28 @@ Ref build_gru(Builder *b, Ref x, const Recurrent *r, bool last)
 {
     if (b->status != ST_OK)
         return REF_NONE;
-    const uint32_t before = region_open(b, "gru");
+    const uint32_t before = build_open(b, "gru");
     const Shape s = shape_at(b, x);
     const int64_t h = shape_at(b, r->w_hh).dim[1];
     Graph *body = gru_body(b, s.dim[1], s.dim[2], h, last);
     const Ref zero = build_const(b, 0, (Type){ DT_F32, shape_of(2, s.dim[1], h) });
     const Ref arg[] = { zero, x, r->w_ih, r->w_hh, r->bias, r->bias_hn };
     const Ref scan = build_scan(b, body, arg, 6, 1, 1, s.dim[0], r->reverse);
-    return region_close(b, before, build_get(b, scan, last ? 0 : 1));
+    return build_close(b, before, build_get(b, scan, last ? 0 : 1));
 }
 
 Ref build_attention_pool(Builder *b, Ref x, Ref w, Ref bias, bool tanh_score, Ref *weights)
 {
     if (b->status != ST_OK)
         return REF_NONE;
-    const uint32_t before = region_open(b, "attention_pool");
+    const uint32_t before = build_open(b, "attention_pool");
     const Shape s = shape_at(b, x);
     const Ref score = build_linear(b, tanh_score ? build_op1(b, OP_tanh, x) : x, w, bias);
     const Ref p = build_softmax(b, build_reshape(b, score, shape_of(2, s.dim[0], s.dim[1])), 1);
     if (weights)
         *weights = p;
     const Ref weighted = build_op2(b, OP_mul, build_like(b, p, x, 1u << 2), x);
-    return region_close(b, before, build_reduce(b, OP_sum, weighted, 1u << 1));
+    return build_close(b, before, build_reduce(b, OP_sum, weighted, 1u << 1));
 }
 
 /* ---- losses of a row ---- */
@@ -384,12 +306,12 @@ Ref build_huber(Builder *b, Ref prediction, Ref target, double delta)
 {
     if (b->status != ST_OK)
         return REF_NONE;
-    const uint32_t before = region_open(b, "loss");
+    const uint32_t before = build_open(b, "loss");
     const Ref e = build_op2(b, OP_sub, prediction, target), a = build_op1(b, OP_abs, e);
     const Ref near = build_scale(b, build_op2(b, OP_mul, e, e), 0.5);
     const Ref far = build_scale(b, build_shift(b, a, -0.5 * delta), delta);
     const Ref is_near = build_op2(b, OP_lt, a, build_const(b, delta, build_type(b, a)));
-    return region_close(b, before, build_select(b, is_near, near, far));
+    return build_close(b, before, build_select(b, is_near, near, far));
 }
 
 /* max(x, 0) - x y + log1p(exp(-|x|)): neither exponential nor logarithm can overflow. */
@@ -397,31 +319,31 @@ Ref build_bce(Builder *b, Ref logits, Ref target)
 {
     if (b->status != ST_OK)
         return REF_NONE;
-    const uint32_t before = region_open(b, "loss");
+    const uint32_t before = build_open(b, "loss");
     const Ref positive = build_op2(b, OP_max, logits, zeros_like(b, logits));
     const Ref e = build_op1(b, OP_exp, build_op1(b, OP_neg, build_op1(b, OP_abs, logits)));
     const Ref linear = build_op2(b, OP_sub, positive, build_op2(b, OP_mul, logits, target));
-    return region_close(b, before, build_op2(b, OP_add, linear, build_op1(b, OP_log1p, e)));
+    return build_close(b, before, build_op2(b, OP_add, linear, build_op1(b, OP_log1p, e)));
 }
 
 Ref build_cross_entropy(Builder *b, Ref logits, Ref labels)
 {
     if (b->status != ST_OK)
         return REF_NONE;
-    const uint32_t before = region_open(b, "loss");
+    const uint32_t before = build_open(b, "loss");
     const Ref logp = build_log_softmax(b, logits, 1);
     const Ref k = build_iota(b, (Type){ DT_I32, shape_at(b, logits) }, 1);
     const Ref is_label = build_op2(b, OP_eq, k, build_like(b, labels, k, 1u << 1));
     const Ref picked =
         build_reduce(b, OP_sum, build_select(b, is_label, logp, zeros_like(b, logp)), 1u << 1);
-    return region_close(b, before, build_op1(b, OP_neg, picked));
+    return build_close(b, before, build_op1(b, OP_neg, picked));
 }
 
 Ref build_is_correct(Builder *b, Ref logits, Ref labels)
 {
     if (b->status != ST_OK)
         return REF_NONE;
-    const uint32_t before = region_open(b, "loss");
+    const uint32_t before = build_open(b, "loss");
     const Shape s = shape_at(b, logits);
     const Type counts = { DT_F32, s };
     const Ref top = build_like(b, build_reduce(b, OP_amax, logits, 1u << 1), logits, 1u << 1);
@@ -429,5 +351,5 @@ Ref build_is_correct(Builder *b, Ref logits, Ref labels)
     const Ref at = build_select(b, build_op2(b, OP_eq, logits, top), k,
                                 build_const(b, (double)s.dim[1], counts));
     const Ref first = build_reduce(b, OP_amin, at, 1u << 1);
-    return region_close(b, before, build_op2(b, OP_eq, first, build_cast(b, labels, DT_F32)));
+    return build_close(b, before, build_op2(b, OP_eq, first, build_cast(b, labels, DT_F32)));
 }

@@ -16,10 +16,22 @@ typedef enum Activation {
     ACT_SILU,
     ACT_TANH,
     ACT_SIGMOID,
+    ACT_ELU, /* slope is alpha */
+    ACT_SOFTPLUS,
+    ACT_MISH,
+    ACT_HARD_SIGMOID,
+    ACT_HARD_SWISH,
+    ACT_RELU6,
     ACT_SOFTMAX /* over the last axis */
 } Activation;
 
-Ref build_activation(Builder *b, Activation a, Ref x, double slope); /* slope: of leaky_relu */
+/* Opens a region of this kind when none is open, and restores what was. */
+uint32_t build_open(Builder *b, const char *kind);
+Ref build_close(Builder *b, uint32_t before, Ref result);
+
+Ref build_activation(Builder *b, Activation a, Ref x,
+                     double slope);             /* of leaky_relu; alpha of elu */
+Ref build_prelu(Builder *b, Ref x, Ref weight); /* weight (1) or (C) */
 Ref build_softmax(Builder *b, Ref x, int axis);
 Ref build_log_softmax(Builder *b, Ref x, int axis);
 
@@ -54,6 +66,12 @@ typedef struct BatchNorm {
 Ref build_batch_norm_train(Builder *b, Ref x, const BatchNorm *n, Ref *mean, Ref *var);
 Ref build_batch_norm_eval(Builder *b, Ref x, const BatchNorm *n);
 
+/* Each row by itself, over its last naxis axes; weight and bias have their shape, or REF_NONE. */
+Ref build_layer_norm(Builder *b, Ref x, int naxis, Ref weight, Ref bias, double eps);
+Ref build_rms_norm(Builder *b, Ref x, int naxis, Ref weight, double eps);
+/* (B, X.., C): over X.. and the channels of a group; weight and bias (C) or REF_NONE. */
+Ref build_group_norm(Builder *b, Ref x, int64_t groups, Ref weight, Ref bias, double eps);
+
 /* Zeroes a share `rate` of x and scales up the rest; the other arguments are rand's. */
 Ref build_dropout(Builder *b, Ref x, double rate, Ref seed, Ref stream, Ref step, Ref iter,
                   Ref row0);
@@ -71,6 +89,15 @@ Ref build_gru(Builder *b, Ref x, const Recurrent *r, bool last);
 /* (B, T, C) weighted over time by softmax(linear(x or tanh(x))) with w (1, C), bias (1): (B, C).
  * *weights, where not NULL, is (B, T). */
 Ref build_attention_pool(Builder *b, Ref x, Ref w, Ref bias, bool tanh_score, Ref *weights);
+
+typedef struct Attention {
+    int64_t heads;                 /* divides D */
+    bool causal;                   /* a query sees keys up to its own time */
+    Ref (*drop)(void *arg, Ref p); /* what happens to the weights (B, H, T, S), or NULL */
+    void *drop_arg;
+} Attention;
+/* q (B, T, D), k and v (B, S, D): (B, T, D). */
+Ref build_attention(Builder *b, Ref q, Ref k, Ref v, const Attention *a);
 
 /* Row losses: prediction and target (B, ..); the result has their shape (cross_entropy: (B), of
  * logits (B, K) and i32 labels (B)). */

@@ -120,7 +120,9 @@ void model_describe(Strbuf *out)
     for (int i = 0; i < layer_ntypes; i++) {
         const LayerType *t = &layer_types[i];
         strbuf_printf(out, "\n### `%s`\n\n%s%s.\n", t->name, t->help,
-                      t->ninput > 1 ? "; takes two inputs or more" : "");
+                      t->ninput == LAYER_SEVERAL ? "; takes two inputs or more"
+                      : t->ninput == LAYER_PAIR  ? "; takes one input or two"
+                                                 : "");
         print_section(&key_layers, t->name, out);
     }
     strbuf_add(out, "\n## loss\n\n`type` is one of the following.  All have\n");

@@ -17,6 +17,8 @@ static void fill(const ModelInput *in, uint64_t seed, void *data)
         double x = in->value;
         if (in->init == INIT_UNIFORM)
             x = in->value * (2 * rng_unit(&rng) - 1);
+        else if (in->init == INIT_NORMAL)
+            x = in->value * rng_normal(&rng);
         if (in->type.dt == DT_I32)
             ((int32_t *)data)[i] = (int32_t)x;
         else

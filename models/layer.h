@@ -11,16 +11,19 @@
 /* What a layer says about itself, and what it is given to build itself in a graph. */
 enum { RETURN_SEQUENCE, RETURN_LAST };
 enum { BIAS_DOUBLE, BIAS_SINGLE };
+enum { NORM_PRE, NORM_POST };
 enum { SCORE_LINEAR, SCORE_TANH };
 enum { PRECISION_AUTO, PRECISION_F32 };
 
 typedef struct LayerCx LayerCx;
 typedef Status LayerFn(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out);
 
+enum { LAYER_SEVERAL = 2 /* two inputs or more */, LAYER_PAIR = 12 /* one or two */ };
+
 typedef struct LayerType { /* one row of layers.def */
     const char *name;
     LayerFn *build;
-    int ninput; /* 1, or 2 for "two or more" */
+    int ninput; /* 1, LAYER_SEVERAL or LAYER_PAIR */
     const char *help;
 } LayerType;
 extern const LayerType layer_types[];
@@ -32,10 +35,12 @@ struct Layer { /* fields are the keys of layers.def; a type uses those of its ro
     int index;
     const char *name, *type_name, *probe;
     StrList input;
-    int units, filters, layers, activation, ret, bias_kind, score, axis;
-    bool bias, bidirectional, same;
+    int units, filters, layers, activation, ret, bias_kind, score, axis, axes, groups, heads,
+        hidden;
+    int norm;
+    bool bias, bidirectional, same, affine, causal, per_channel;
     Dims kernel, stride, dilation, padding;
-    double momentum, eps, rate, slope;
+    double momentum, eps, rate, slope, alpha, start;
     Shape shape;
 };
 
@@ -54,7 +59,11 @@ struct OptimizerConfig {
     bool nesterov;
 };
 
-typedef enum InitKind { INIT_FILL, INIT_UNIFORM /* in [-value, value) */ } InitKind;
+typedef enum InitKind {
+    INIT_FILL,
+    INIT_UNIFORM, /* in [-value, value) */
+    INIT_NORMAL,  /* of deviation value */
+} InitKind;
 
 /* An input of the graph that a layer or an optimizer asked for. */
 typedef struct ModelInput {

@@ -16,6 +16,11 @@ Shape layer_shape(LayerCx *lx, Ref r);
 const char *layer_shape_str(Shape s);
 /* rank counts the batch; axes is how a message names the wanted shape. */
 Status layer_wants_rank(LayerCx *lx, const Layer *l, Ref x, int rank, const char *axes);
+/* The key "activation". */
+Ref layer_activate(LayerCx *lx, const Layer *l, Ref x);
+/* x with a share of its elements dropped, in train graphs.  use: which of the layer's random
+ * tensors, below 16. */
+Ref layer_drop(LayerCx *lx, const Layer *l, Ref x, double rate, int use);
 /* A parameter that starts in U(-1/sqrt(fan), 1/sqrt(fan)). */
 Ref layer_param_uniform(LayerCx *lx, const char *suffix, Shape shape, int64_t fan);
 

@@ -61,8 +61,7 @@ Status layer_conv(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
     const Ref w = layer_param_uniform(lx, "weight", ws, fan);
     const Ref bias =
         l->bias ? layer_param_uniform(lx, "bias", shape_of(1, filters), fan) : REF_NONE;
-    *out = build_activation(lx->b, (Activation)l->activation, build_conv(lx->b, in[0], w, bias, &c),
-                            l->slope);
+    *out = layer_activate(lx, l, build_conv(lx->b, in[0], w, bias, &c));
     return ST_OK;
 }
 

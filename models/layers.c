@@ -7,10 +7,12 @@
 
 /* To add a layer: a row of layers.def with its keys, a function, tests. */
 const LayerType layer_types[] = {
-#define N                             2
+#define N                             LAYER_SEVERAL
+#define PAIR                          LAYER_PAIR
 #define LAYER(type, fn, inputs, help) { #type, fn, inputs, help },
 #include "models/layers.def"
 #undef N
+#undef PAIR
 };
 const int layer_ntypes = sizeof layer_types / sizeof layer_types[0];
 
@@ -52,14 +54,38 @@ Ref layer_param_uniform(LayerCx *lx, const char *suffix, Shape shape, int64_t fa
     return layer_param(lx, suffix, shape, INIT_UNIFORM, 1 / sqrt(fan > 0 ? (double)fan : 1));
 }
 
+/* Of leaky_relu the slope, of elu alpha. */
+static double slope_of(const Layer *l, Activation a)
+{
+    return a == ACT_ELU ? l->alpha : l->slope;
+}
+
+Ref layer_activate(LayerCx *lx, const Layer *l, Ref x)
+{
+    const Activation a = (Activation)l->activation;
+    return build_activation(lx->b, a, x, slope_of(l, a));
+}
+
 Status layer_activation(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
 {
     (void)nin;
     for (int i = 0; i < key_nchoice; i++) {
         if (strcmp(key_choice[i].set, "activation") == 0 &&
             strcmp(key_choice[i].name, l->type->name) == 0)
-            *out = build_activation(lx->b, (Activation)key_choice[i].value, in[0], l->slope);
+            *out = build_activation(lx->b, (Activation)key_choice[i].value, in[0],
+                                    slope_of(l, (Activation)key_choice[i].value));
     }
+    return ST_OK;
+}
+
+Status layer_prelu(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
+{
+    (void)nin;
+    const Shape s = layer_shape(lx, in[0]);
+    if (s.rank < 2)
+        return layer_fail(lx, l, "wants an input with channels, got %s", layer_shape_str(s));
+    const Shape c = shape_of(1, l->per_channel ? s.dim[s.rank - 1] : (int64_t)1);
+    *out = build_prelu(lx->b, in[0], layer_param(lx, "weight", c, INIT_FILL, l->start));
     return ST_OK;
 }
 
@@ -74,8 +100,7 @@ Status layer_dense(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out
     const Ref w = layer_param_uniform(lx, "weight", shape_of(2, (int64_t)l->units, n), n);
     const Ref bias =
         l->bias ? layer_param_uniform(lx, "bias", shape_of(1, (int64_t)l->units), n) : REF_NONE;
-    *out = build_activation(lx->b, (Activation)l->activation, build_linear(lx->b, in[0], w, bias),
-                            l->slope);
+    *out = layer_activate(lx, l, build_linear(lx->b, in[0], w, bias));
     return ST_OK;
 }
 

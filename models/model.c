@@ -25,7 +25,7 @@ static Status read_type(Reader *r, Json *o, const char *what, const Json **out)
                          json_source(r->arena, o));
     *out = json_member(o, "type");
     if (!*out)
-        return json_fail(r->cx, ST_VALUE, o, NULL, "a %s wants a \"type\"", what);
+        return json_fail(r->cx, ST_VALUE, o, NULL, "the %s wants a \"type\"", what);
     return keys_str(r->cx, r->arena, *out, &s);
 }
 
@@ -155,10 +155,13 @@ static Status link_layers(Reader *r)
             l->input = (StrList){ arena_array(r->arena, const char *, 1), 1 };
             l->input.at[0] = i == 0 ? "x" : m->layer[i - 1]->name;
         }
-        const bool several = l->type->ninput > 1;
-        if (several ? l->input.n < 2 : l->input.n != 1)
+        const bool several = l->type->ninput == LAYER_SEVERAL, pair = l->type->ninput == LAYER_PAIR;
+        if (several ? l->input.n < 2 : l->input.n > 1 + pair)
             return json_fail(r->cx, ST_VALUE, l->at, NULL, "%s wants %s, got %d", l->type->name,
-                             several ? "two inputs or more" : "one input", l->input.n);
+                             several ? "two inputs or more"
+                             : pair  ? "one input or two"
+                                     : "one input",
+                             l->input.n);
         used[i] = used[i] || strcmp(l->name, m->loss->prediction) == 0;
         for (int k = 0; k < l->input.n; k++) {
             int from = -1;

@@ -241,6 +241,9 @@ static const Small models[] = {
     { "bench/nets/cnn2d.json",
       { "data.random.x=[9,8,1]", "layers.conv1.filters=2", "layers.conv2.filters=3",
         "layers.conv3.filters=2", "layers.f1.units=3" } },
+    { "bench/nets/xfmr.json",
+      { "data.random.x=[6,3]", "layers.i.units=6", "layers.e0.heads=2", "layers.e1.heads=3",
+        "layers.e2.heads=1" } },
     { "bench/nets/behcnn.json",
       { "data.random.x=[17,2]", "layers.conv1.filters=2", "layers.conv2.filters=3",
         "layers.conv3.filters=2" } },
@@ -884,7 +887,7 @@ static void odd_values_give_a_graph_or_a_message(void **state)
                                   "\"layers\": [{\"name\": \"o\", \"type\": \"%s\", "
                                   "\"input\": %s",
                                   shapes[s], type->name,
-                                  type->ninput > 1 ? "[\"x\", \"x\"]" : "\"x\"");
+                                  type->ninput == LAYER_SEVERAL ? "[\"x\", \"x\"]" : "\"x\"");
                     for (int q = 0; q < key_layers.n; q++) {
                         const KeyInfo *other = &key_layers.row[q];
                         if (q != k && strcmp(other->section, type->name) == 0 && other->deflt &&

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GTC_TESTS_LAYER_CASE_H
+#define GTC_TESTS_LAYER_CASE_H
+
+#include "ir/eval.h"
+#include "models/model.h"
+
+/* One layer (or a few), as the text of its objects in "layers", on inputs of odd sizes. */
+typedef struct LayerCase LayerCase;
+
+/* What a hand-written loop reads, and where it puts the output. */
+typedef struct LayerRun {
+    const LayerCase *c;
+    const Graph *g;
+    const Tensor *in;
+    int batch;
+} LayerRun;
+typedef void LayerLoop(const LayerRun *r, double *y);
+
+struct LayerCase {
+    const char *name, *layers;
+    const char *x, *y; /* shapes of input and output, as JSON */
+    const char *z;     /* shape of a second input, or NULL */
+    LayerLoop *loop;   /* NULL: compared by another test */
+};
+
+enum { LAYER_BATCH = 3 };
+
+/* An input by its name: "x", "l.weight". */
+const double *layer_run_in(const LayerRun *r, const char *name);
+
+/* The evaluator in f64 against the loop. */
+void layer_case_is_its_loop(const LayerCase *c);
+/* Gradients of all parameters, those of a dense layer before it among them, against differences. */
+void layer_case_has_its_slopes(const LayerCase *c);
+/* A training step as compiled, both modes, one thread and two, against the evaluator. */
+void layer_case_compiles(const LayerCase *c);
+
+#endif
