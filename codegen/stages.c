@@ -282,6 +282,15 @@ static ExprId demand_matmul(Demand *d, int scope, Ref r, const Ix *at)
     return reduction(d, r, scope, OP_add, at, n->type.shape.rank, red, nred, e);
 }
 
+/* Where windows do not overlap, an element has one window at most: no sum, but a place and a tap.
+ */
+static bool apart(const Node *fold, int i)
+{
+    const int64_t dilation = fold->attr.window.dilation[i];
+    return (dilation == 1 || fold->attr.window.kernel[i] == 1) &&
+           fold->attr.window.kernel[i] <= fold->attr.window.stride[i];
+}
+
 static ExprId demand_fold(Demand *d, int scope, Ref r, const Ix *at)
 {
     const Graph *g = d->g[scope];
@@ -291,22 +300,32 @@ static ExprId demand_fold(Demand *d, int scope, Ref r, const Ix *at)
     const int nw = n->attr.window.n, first = n->attr.window.axis[0];
     Ix rat[MAX_RANK], ain[MAX_RANK];
     Var red[MAX_RANK];
-    const int nred = reduced(d, n->attr.window.kernel, nw, rat, red);
+    int64_t taps[3];
+    for (int i = 0; i < nw; i++)
+        taps[i] = apart(n, i) ? 1 : n->attr.window.kernel[i];
+    const int nred = reduced(d, taps, nw, rat, red);
     GuardSet gs = { .n = 0 };
     for (int i = 0; i < first; i++)
         ain[i] = at[i];
     for (int i = 0; i < nw; i++) {
-        const int64_t stride = n->attr.window.stride[i];
-        const Ix q = ix_sub(p, at[first + i], ix_scale(p, rat[i], n->attr.window.dilation[i]));
-        /* shifted to be >= 0, so that the division is of a natural number */
-        const int64_t up = (n->attr.window.kernel[i] - 1) * n->attr.window.dilation[i];
-        const int64_t shift = (up + stride - 1) / stride * stride;
-        const Ix pos = ix_shift(p, q, shift);
-        if (stride > 1)
-            guard_add(d, &gs, ix_mod(p, pos, stride), 0, 1);
-        ain[first + i] = ix_shift(p, ix_div(p, pos, stride), -(shift / stride));
-        guard_add(d, &gs, ain[first + i], 0, in->dim[first + i]);
-        ain[first + nw + i] = rat[i];
+        const int64_t stride = n->attr.window.stride[i], kernel = n->attr.window.kernel[i];
+        Ix *place = &ain[first + i], *tap = &ain[first + nw + i];
+        if (apart(n, i)) {
+            *place = ix_div(p, at[first + i], stride);
+            *tap = ix_mod(p, at[first + i], stride);
+            guard_add(d, &gs, *tap, 0, kernel);
+        } else {
+            *tap = rat[i];
+            const Ix q = ix_sub(p, at[first + i], ix_scale(p, *tap, n->attr.window.dilation[i]));
+            /* shifted to be >= 0, so that the division is of a natural number */
+            const int64_t up = (kernel - 1) * n->attr.window.dilation[i];
+            const int64_t shift = (up + stride - 1) / stride * stride;
+            const Ix pos = ix_shift(p, q, shift);
+            if (stride > 1)
+                guard_add(d, &gs, ix_mod(p, pos, stride), 0, 1);
+            *place = ix_shift(p, ix_div(p, pos, stride), -(shift / stride));
+        }
+        guard_add(d, &gs, *place, 0, in->dim[first + i]);
     }
     for (int i = first + nw; i < n->type.shape.rank; i++)
         ain[i + nw] = at[i];
