@@ -98,10 +98,23 @@ static double vector_cost(Stages *s, const Nest *n, Var v, bool row, int lanes, 
     return cycles + c.cycles / eff;
 }
 
+/* There are no vectors of i64. */
+static bool is_wide(const Stages *s, const Nest *n)
+{
+    bool wide = false;
+    for (int i = 0; i < n->nroot; i++)
+        wide |= stages_expr(s, s->stage[n->root[i]].e)->reg == REG_I64;
+    for (int i = 0; i < n->nred; i++)
+        wide |= stages_expr(s, s->stage[n->red[i]].e)->reg == REG_I64;
+    return wide;
+}
+
 static void choose_vector(Stages *s, const Target *t, Nest *n)
 {
     double best = 1e300;
     bool narrow;
+    if (is_wide(s, n))
+        return;
     for (int i = n->naxis - 1; i >= 0; i--) {
         if (ix_var_count(s->pool, n->axis[i]) < 2)
             continue;
@@ -409,7 +422,7 @@ void plan_nest(Stages *s, const Target *t, Nest *n, const int64_t *span, bool pl
     choose_vector(s, t, n);
     if (n->row) {
         for (int i = 0; i < n->naxis; i++) /* rows at a time: independent chains */
-            if (i == n->naxis - 1)
+            if (i == n->naxis - 1 && span[n->axis[i]] > 0)
                 n->tile[i] = span[n->axis[i]] >= 4 ? 4 : (int)span[n->axis[i]];
         return;
     }
