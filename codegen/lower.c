@@ -85,11 +85,27 @@ static void start_accumulators(Low *l, const Batch *b)
         }
 }
 
+/* Vectors of a tile's first point: points stand vector by vector (order_contract). */
+static int tile_vectors(const Low *l)
+{
+    int n = 0;
+    for (int i = 0; i < l->npoint; i++) {
+        bool first = true;
+        for (int a = 0; a < l->n->naxis; a++)
+            first &= l->n->axis[a] == l->n->vec || l->point[i].off[a] == l->point[0].off[a];
+        n += first;
+    }
+    return n;
+}
+
+/* Row by row, all vectors of a row together: then only the vectors of one operand and a single
+ * broadcast are live beside the accumulators, and nothing is spilled. */
 static void accumulate(Low *l, const Batch *b)
 {
+    const int nv = tile_vectors(l), rows = l->npoint / nv;
     for (int i = 0; i < l->npoint; i++)
         for (int j = 0; j < b->n; j++) {
-            at_point(l, i);
+            at_point(l, i % nv * rows + i / nv);
             Val v = low_value(l, b->st[j]->e);
             if (l->vec)
                 v = low_splat(l, v);
