@@ -293,6 +293,18 @@ static void whole_files(void **state)
     assert_int_equal(os_read_file(&cx, "/nonexistent/x", &data, &n), ST_IO);
     assert_string_equal(cx.msg, "cannot open /nonexistent/x: No such file or directory");
 
+    /* A device stays one. */
+    struct stat st;
+    snprintf(deep, sizeof deep, "%s/pipe", dir);
+    assert_int_equal(mkfifo(deep, 0600), 0);
+    const int end = open(deep, O_RDWR | O_NONBLOCK);
+    assert_int_equal(os_write_file(&cx, deep, "text", 4), ST_OK);
+    assert_true(stat(deep, &st) == 0 && S_ISFIFO(st.st_mode));
+    char got[8] = "";
+    assert_int_equal(read(end, got, sizeof got), 4);
+    close(end);
+    unlink(deep);
+
     snprintf(deep, sizeof deep, "%s/a//b/c/", dir);
     assert_int_equal(os_make_dirs(&cx, deep), ST_OK);
     assert_int_equal(os_make_dirs(&cx, deep), ST_OK);

@@ -179,10 +179,27 @@ static int sync_folder_of(const Os *os, const char *path)
     return bad ? -1 : 0;
 }
 
+/* /dev/stdout, a pipe: there is nothing to keep whole, and a rename would put a file in its place.
+ */
+static Status write_stream(Ctx *cx, const char *path, const void *data, size_t n)
+{
+    const Os *os = cx->os;
+    const int fd = os->open(path, O_WRONLY, 0);
+    if (fd < 0)
+        return FAIL(cx, IO, "cannot write %s: open: %s", path, strerror(errno));
+    int why = write_all(os, fd, data, n) ? errno : 0;
+    if (os->close(fd) && !why)
+        why = errno;
+    return why ? FAIL(cx, IO, "cannot write %s: %s", path, strerror(why)) : ST_OK;
+}
+
 Status os_write_file(Ctx *cx, const char *path, const void *data, size_t n)
 {
     const Os *os = cx->os;
     char temp[PATH_MAX];
+    struct stat st;
+    if (!os->stat(path, &st) && (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode)))
+        return write_stream(cx, path, data, n);
     const int len = snprintf(temp, sizeof temp, "%s.tmp.%ld", path, (long)getpid());
     if (len < 0 || (size_t)len >= sizeof temp)
         return FAIL(cx, IO, "cannot write %s: %s", path, strerror(ENAMETOOLONG));
