@@ -12,6 +12,8 @@ static Status eval(Cli *c, Work *w)
     TRY(work_open_run(c, w, c->o->arg));
     TRY(work_choose_rows(c, w, &split));
     TRY(work_open_data(c, w));
+    if (!data_has_targets(w->data))
+        return FAIL(&c->cx, DATA, "the data have no target column: there is nothing to score");
     TRY(work_open_session(c, w, SESSION_EVAL));
     const char *dir = strbuf_str(&w->dir);
     TRY(bundle_weights(&c->cx, dir, options_flag(c->o, OPT_last), w->session->store));

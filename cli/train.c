@@ -43,8 +43,11 @@ static void print_result(const TrainCall *call, const TrainResult *r)
     Strbuf text = { 0 };
     if (r->has_test)
         metrics_text(&r->test, &text);
-    printf("%lld epochs (best %lld) in %.1f s, %.3g ms a step\n", (long long)r->epochs_run,
-           (long long)r->best_epoch, r->seconds, r->step_ms);
+    printf("%lld epochs (best %lld) in %.1f s", (long long)r->epochs_run, (long long)r->best_epoch,
+           r->seconds);
+    if (r->step_ms >= 0) /* no number where a resumed run had nothing left to do */
+        printf(", %.3g ms a step", r->step_ms);
+    putchar('\n');
     printf("test: %s\n", r->has_test ? strbuf_str(&text) : "no rows");
     printf("run: %s\n", call->dir);
     strbuf_free(&text);

@@ -190,6 +190,7 @@ Status work_choose_rows(Cli *c, Work *w, Split *split)
         at[0] = arena_strdup(c->o->arena, realpath(data, real) ? real : data);
         d->files = (StrList){ at, 1 };
         d->test_files = d->test_target_files = (StrList){ 0 };
+        d->future = c->o->verb == VERB_predict;
     }
     *split = SPLIT_TEST;
     if (strcmp(name, "all") == 0) {

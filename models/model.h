@@ -59,6 +59,7 @@ typedef struct DataConfig {
     int horizon;              /* rows ahead of the window's end */
     int *horizons, nhorizons; /* several outputs; empty: just `horizon` */
     int stride;               /* rows between windows, >= 1 */
+    bool future;              /* not from the file: samples whose targets are unknown count too */
     Missing missing;
     double missing_value;
     SplitBy split_by;

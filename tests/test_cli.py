@@ -191,6 +191,34 @@ def other_kinds():
     check(list(rows[0]) == ["date", "temp", "temp_pred"] and rows[0]["date"].startswith("2020"), "labels are times")
 
 
+def what_comes():
+    """Predictions of what the file does not know yet, and none of their scores."""
+    rows = [line.split(",") for line in open("series.csv").read().splitlines()]
+    rows[90][1] = ""
+    write("later.csv", "\n".join(",".join(r) for r in rows[:100]) + "\n")
+    good("train", "series.json", "--epochs", "1", "--out", "ahead", "--set", "data.horizon=3", "--set",
+         "data.missing=ffill", "--set", "layers.lstm.units=4", "--set", "data.window=6")
+    p = good("predict", "ahead", "--data", "later.csv")
+    got = list(csv.DictReader(p.stdout.splitlines()))
+    check(len(got) == 99 - 5, f"a prediction for each window: {len(got)}", p)
+    last = rows[99][0]
+    check([r["date"] for r in got[-4:]] == [last] + [f"{last}+{i}" for i in (1, 2, 3)], "labels ahead", p)
+    check([r["temp"] == "" for r in got[-4:]] == [False, True, True, True], "what is not known is empty", p)
+    check(all(math.isfinite(float(r["temp_pred"])) for r in got), "all is predicted", p)
+    o = obj("eval", "ahead", "--data", "later.csv", keys="rows rmse baseline_rmse")
+    check(o["rows"] == 99 - 5 - 3 - 1 and o["rmse"] > 0, f"only what is known is scored: {o}")
+    write("later.csv", "\n".join(",".join(line.split(",")[:5]) for line in open("table.csv").read().splitlines()) + "\n")
+    good("train", "kind.json", "--epochs", "1", "--out", "kinds")
+    p = good("predict", "kinds", "--data", "later.csv")
+    got = list(csv.DictReader(p.stdout.splitlines()))
+    check({r["kind"] for r in got} == {""} and {r["kind_pred"] for r in got} <= {"high", "low"}, "no class is made up", p)
+    fails(3, "no target column", "eval", "kinds", "--data", "later.csv")
+    p = good("train", "--resume=kinds")
+    check("nan" not in p.stdout and p.stdout.startswith("1 epochs"), "a run that was complete", p)
+    p = good("predict", "kinds", "--out", "/dev/stdout", "--quiet")
+    check(p.stdout.startswith("row,kind,kind_pred"), "--out /dev/stdout", p)
+
+
 def odd_names():
     """Any file makes a model.json that compiles; texts in the data and in paths stay as they are."""
     d = "a b'c \u00fc"
@@ -263,7 +291,7 @@ def main():
         os.environ["GTC_CACHE_DIR"] = tmp + "/cache"
         table("table.csv")
         series("series.csv")
-        for part in (usage, whole_way, other_kinds, odd_names, too_little, numeric_abort, tools):
+        for part in (usage, whole_way, other_kinds, what_comes, odd_names, too_little, numeric_abort, tools):
             part()
     print(f"{checks} checks, {failures} failed, {time.time() - t0:.1f} s")
     sys.exit(failures > 0)

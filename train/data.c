@@ -136,7 +136,7 @@ static Windows windows_of(const Data *d, const Part *p, const uint8_t *split)
                       .run = p->run,
                       .xbad = p->xbad,
                       .ybad = p->ybad,
-                      .future = p->y == NULL,
+                      .future = p->y == NULL || d->cfg.future,
                       .split = split };
 }
 
@@ -619,13 +619,15 @@ static void target_copy(const Data *d, const Part *p, int64_t end, void *y, int6
 {
     const int n = d->ntarget * d->nhorizon;
     if (d->shape.classification) {
-        const double v = p->y ? p->y[end + d->horizon[0]] : 0;
-        ((int32_t *)y)[i] = (int32_t)v;
+        const int64_t row = end + d->horizon[0];
+        const double v = p->y && row < p->rows ? p->y[row] : (double)NAN;
+        ((int32_t *)y)[i] = isnan(v) ? -1 : (int32_t)v; /* unknown, where only predictions count */
         return;
     }
     for (int k = 0; k < n; k++) {
         const double *column = p->y ? p->y + (k % d->ntarget) * p->rows : NULL;
-        const double v = column ? column[end + d->horizon[k / d->ntarget]] : (double)NAN;
+        const int64_t row = end + d->horizon[k / d->ntarget];
+        const double v = column && row < p->rows ? column[row] : (double)NAN;
         ((float *)y)[i * n + k] = (float)((v - d->fit.y.shift[k]) / d->fit.y.scale[k]);
     }
 }

@@ -42,7 +42,7 @@ static void csv_text(Strbuf *out, const char *s)
 
 static void csv_number(Strbuf *out, double v)
 {
-    if (!isnan(v)) /* an empty cell is what is missing */
+    if (!isnan(v))                     /* an empty cell is what is missing */
         strbuf_printf(out, "%.7g", v); /* targets are f32 */
 }
 
@@ -79,7 +79,7 @@ static void csv_class(const Pass *p, int k)
     strbuf_putc(p->csv, ',');
     if (k >= 0 && k < names->n)
         csv_text(p->csv, names->at[k]);
-    else
+    else if (k >= 0) /* an empty cell is what is not known */
         strbuf_printf(p->csv, "%d", k);
 }
 

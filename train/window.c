@@ -23,7 +23,8 @@ static int window_split(const Windows *w, const int64_t *bad, int64_t e)
         if (t >= w->rows && !w->future)
             return SPLIT_COUNT;
         t = t < w->rows ? t : w->rows - 1;
-        if (w->run && w->run[t] != w->run[e] && !w->future)
+        const bool known = w->ybad || !w->future;
+        if (w->run && w->run[t] != w->run[e] && known)
             return SPLIT_COUNT;
         if (w->ybad && w->ybad[t] && !w->future)
             return SPLIT_COUNT;
