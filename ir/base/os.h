@@ -12,7 +12,7 @@
 /* The one table of system calls that can fail for a reason outside gtc, so that a test can make
  * any of them fail by number.  Signatures are the libc ones; errors are in errno. */
 typedef struct Os {
-    void *(*alloc)(size_t bytes);              /* big buffers, 64-byte aligned; os->release frees */
+    void *(*alloc)(size_t bytes); /* big buffers, zeroed; os->release frees */
     void (*release)(void *p);
     int (*open)(const char *path, int flags, int mode);
     ssize_t (*read)(int fd, void *buf, size_t n);
