@@ -211,18 +211,29 @@ Ref build_reverse(Builder *b, Ref x, int axis)
     return add(b, s, &x, 1);
 }
 
-Ref build_pad(Builder *b, Ref x, int axis, int64_t lo, int64_t hi, double value)
+static Ref pad(Builder *b, Ref x, int axis, int64_t lo, int64_t hi, int64_t step, double value)
 {
     Node p = { .op = OP_pad, .attr.pad.value = value };
     if (!axis_in(b, "pad", x, axis))
         return REF_NONE;
-    if (lo == 0 && hi == 0)
+    if (lo == 0 && hi == 0 && step == 1)
         return x;
     for (int i = 0; i < build_type(b, x).shape.rank; i++)
         p.attr.pad.step[i] = 1;
     p.attr.pad.lo[axis] = lo;
     p.attr.pad.hi[axis] = hi;
+    p.attr.pad.step[axis] = step;
     return add(b, p, &x, 1);
+}
+
+Ref build_pad(Builder *b, Ref x, int axis, int64_t lo, int64_t hi, double value)
+{
+    return pad(b, x, axis, lo, hi, 1, value);
+}
+
+Ref build_spread(Builder *b, Ref x, int axis, int64_t lo, int64_t hi, int64_t step)
+{
+    return pad(b, x, axis, lo, hi, step, 0);
 }
 
 Ref build_concat(Builder *b, const Ref *x, int n, int axis)

@@ -36,6 +36,7 @@ Ref build_like(Builder *b, Ref x, Ref like, unsigned new_axes);         /* broad
 Ref build_slice(Builder *b, Ref x, int axis, int64_t lo, int64_t n);
 Ref build_reverse(Builder *b, Ref x, int axis);
 Ref build_pad(Builder *b, Ref x, int axis, int64_t lo, int64_t hi, double value);
+Ref build_spread(Builder *b, Ref x, int axis, int64_t lo, int64_t hi, int64_t step); /* zeros around and step - 1 between */
 Ref build_concat(Builder *b, const Ref *x, int n, int axis);
 Ref build_window(Builder *b, Ref x, int n, const int *axis, const int64_t *kernel, const int64_t *stride, const int64_t *dilation);
 Ref build_reduce(Builder *b, Op op, Ref x, unsigned axes);              /* sum amax amin */

@@ -59,29 +59,6 @@ Ref build_linear(Builder *b, Ref x, Ref w, Ref bias)
     return build_close(b, before, build_add_bias(b, y, bias));
 }
 
-Ref build_conv(Builder *b, Ref x, Ref w, Ref bias, const ConvShape *s)
-{
-    if (b->status != ST_OK)
-        return REF_NONE;
-    const uint32_t before = build_open(b, "conv");
-    const Shape ws = shape_at(b, w);
-    int axis[3], over_x[4], over_w[4];
-    int64_t kernel[3];
-    for (int i = 0; i < s->n; i++) {
-        axis[i] = 1 + i;
-        kernel[i] = ws.dim[2 + i];
-        over_x[i] = 1 + s->n + i; /* window axes follow the spatial ones */
-        over_w[i] = 2 + i;
-        if (s->lo[i] || s->hi[i])
-            x = build_pad(b, x, 1 + i, s->lo[i], s->hi[i], 0);
-    }
-    over_x[s->n] = 1 + 2 * s->n; /* channels */
-    over_w[s->n] = 1;
-    const Ref v = build_window(b, x, s->n, axis, kernel, s->stride, s->dilation);
-    const Ref y = build_contract(b, v, w, s->n + 1, over_x, over_w);
-    return build_close(b, before, build_add_bias(b, y, bias));
-}
-
 Ref build_pool(Builder *b, Op op, Ref x, int n, const int64_t *kernel, const int64_t *stride)
 {
     const uint32_t before = build_open(b, "pool");
@@ -298,58 +275,4 @@ Ref build_attention_pool(Builder *b, Ref x, Ref w, Ref bias, bool tanh_score, Re
         *weights = p;
     const Ref weighted = build_op2(b, OP_mul, build_like(b, p, x, 1u << 2), x);
     return build_close(b, before, build_reduce(b, OP_sum, weighted, 1u << 1));
-}
-
-/* ---- losses of a row ---- */
-
-Ref build_huber(Builder *b, Ref prediction, Ref target, double delta)
-{
-    if (b->status != ST_OK)
-        return REF_NONE;
-    const uint32_t before = build_open(b, "loss");
-    const Ref e = build_op2(b, OP_sub, prediction, target), a = build_op1(b, OP_abs, e);
-    const Ref near = build_scale(b, build_op2(b, OP_mul, e, e), 0.5);
-    const Ref far = build_scale(b, build_shift(b, a, -0.5 * delta), delta);
-    const Ref is_near = build_op2(b, OP_lt, a, build_const(b, delta, build_type(b, a)));
-    return build_close(b, before, build_select(b, is_near, near, far));
-}
-
-/* max(x, 0) - x y + log1p(exp(-|x|)): neither exponential nor logarithm can overflow. */
-Ref build_bce(Builder *b, Ref logits, Ref target)
-{
-    if (b->status != ST_OK)
-        return REF_NONE;
-    const uint32_t before = build_open(b, "loss");
-    const Ref positive = build_op2(b, OP_max, logits, zeros_like(b, logits));
-    const Ref e = build_op1(b, OP_exp, build_op1(b, OP_neg, build_op1(b, OP_abs, logits)));
-    const Ref linear = build_op2(b, OP_sub, positive, build_op2(b, OP_mul, logits, target));
-    return build_close(b, before, build_op2(b, OP_add, linear, build_op1(b, OP_log1p, e)));
-}
-
-Ref build_cross_entropy(Builder *b, Ref logits, Ref labels)
-{
-    if (b->status != ST_OK)
-        return REF_NONE;
-    const uint32_t before = build_open(b, "loss");
-    const Ref logp = build_log_softmax(b, logits, 1);
-    const Ref k = build_iota(b, (Type){ DT_I32, shape_at(b, logits) }, 1);
-    const Ref is_label = build_op2(b, OP_eq, k, build_like(b, labels, k, 1u << 1));
-    const Ref picked =
-        build_reduce(b, OP_sum, build_select(b, is_label, logp, zeros_like(b, logp)), 1u << 1);
-    return build_close(b, before, build_op1(b, OP_neg, picked));
-}
-
-Ref build_is_correct(Builder *b, Ref logits, Ref labels)
-{
-    if (b->status != ST_OK)
-        return REF_NONE;
-    const uint32_t before = build_open(b, "loss");
-    const Shape s = shape_at(b, logits);
-    const Type counts = { DT_F32, s };
-    const Ref top = build_like(b, build_reduce(b, OP_amax, logits, 1u << 1), logits, 1u << 1);
-    const Ref k = build_iota(b, counts, 1);
-    const Ref at = build_select(b, build_op2(b, OP_eq, logits, top), k,
-                                build_const(b, (double)s.dim[1], counts));
-    const Ref first = build_reduce(b, OP_amin, at, 1u << 1);
-    return build_close(b, before, build_op2(b, OP_eq, first, build_cast(b, labels, DT_F32)));
 }

@@ -43,10 +43,14 @@ Ref build_add_bias(Builder *b, Ref x, Ref bias);
 typedef struct ConvShape { /* of n spatial axes; padding before and after */
     int n;
     int64_t stride[3], dilation[3], lo[3], hi[3];
+    int64_t groups; /* 0 is 1 */
 } ConvShape;
-/* (B, X.., C) with w (O, C, K..) to (B, X'.., O): the product of w with a window of the padded x.
- */
+/* (B, X.., C) with w (O, C / groups, K..) to (B, X'.., O): the product of w with a window of the
+ * padded x.  A channel sees only those of its group. */
 Ref build_conv(Builder *b, Ref x, Ref w, Ref bias, const ConvShape *s);
+/* With w (C, O / groups, K..): what build_conv of that stride would take back; lo and hi are the
+ * zeros around x with stride - 1 zeros between its steps. */
+Ref build_conv_transpose(Builder *b, Ref x, Ref w, Ref bias, const ConvShape *s);
 /* OP_amax, or OP_sum for the mean. */
 Ref build_pool(Builder *b, Op op, Ref x, int n, const int64_t *kernel, const int64_t *stride);
 Ref build_global_pool(Builder *b, Op op, Ref x); /* (B, X.., C) to (B, C) */
@@ -103,7 +107,11 @@ Ref build_attention(Builder *b, Ref q, Ref k, Ref v, const Attention *a);
  * logits (B, K) and i32 labels (B)). */
 Ref build_huber(Builder *b, Ref prediction, Ref target, double delta);
 Ref build_bce(Builder *b, Ref logits, Ref target);
-Ref build_cross_entropy(Builder *b, Ref logits, Ref labels);
+Ref build_cross_entropy(Builder *b, Ref logits, Ref labels, double smoothing);
+Ref build_focal(Builder *b, Ref logits, Ref labels, double gamma); /* as cross_entropy */
+Ref build_quantile(Builder *b, Ref prediction, Ref target, double q);
+/* Of the target's probabilities from softmax(logits), over the last axis: (B). */
+Ref build_kl(Builder *b, Ref logits, Ref target);
 /* (B) bool: the first largest logit is the label's. */
 Ref build_is_correct(Builder *b, Ref logits, Ref labels);
 

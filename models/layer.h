@@ -12,6 +12,7 @@
 enum { RETURN_SEQUENCE, RETURN_LAST };
 enum { BIAS_DOUBLE, BIAS_SINGLE };
 enum { NORM_PRE, NORM_POST };
+enum { DECAY_ALL, DECAY_WEIGHTS };
 enum { SCORE_LINEAR, SCORE_TANH };
 enum { PRECISION_AUTO, PRECISION_F32 };
 
@@ -39,7 +40,7 @@ struct Layer { /* fields are the keys of layers.def; a type uses those of its ro
         hidden;
     int norm;
     bool bias, bidirectional, same, affine, causal, per_channel;
-    Dims kernel, stride, dilation, padding;
+    Dims kernel, stride, dilation, padding, output_padding, output, scale;
     double momentum, eps, rate, slope, alpha, start;
     Shape shape;
 };
@@ -48,15 +49,16 @@ struct LossConfig {
     const Json *at;
     int type; /* row of losses.def */
     const char *type_name, *prediction;
-    double delta;
+    double delta, smoothing, gamma, quantile;
 };
 
 struct OptimizerConfig {
     const Json *at;
     int type; /* row of optimizers.def */
     const char *type_name;
-    double learning_rate, weight_decay, momentum, beta1, beta2, eps, alpha;
+    double learning_rate, weight_decay, momentum, beta1, beta2, eps, alpha, lr_decay, start;
     bool nesterov;
+    int decayed; /* DECAY_ALL, DECAY_WEIGHTS */
 };
 
 typedef enum InitKind {
@@ -123,6 +125,7 @@ Status optimizer_build(LayerCx *lx, Ref loss);
 /* The names of losses.def and optimizers.def, in the order of their rows. */
 typedef struct TypeInfo {
     const char *name, *help;
+    bool classes; /* a loss of class numbers */
 } TypeInfo;
 extern const TypeInfo loss_types[], optimizer_types[];
 extern const int loss_ntypes, optimizer_ntypes;

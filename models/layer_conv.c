@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* layer_conv: convolution and pooling over one or two spatial axes, channels last. */
+/* layer_conv: convolution and pooling over one to three spatial axes, channels last. */
 #include "models/layer_build.h"
 
 #include <string.h>
@@ -7,7 +7,12 @@
 /* "conv2d" has 2. */
 static int spatial_axes(const Layer *l)
 {
-    return strchr(l->type->name, '2') ? 2 : 1;
+    return strchr(l->type->name, '3') ? 3 : strchr(l->type->name, '2') ? 2 : 1;
+}
+
+static const char *spatial_names(int n)
+{
+    return n == 1 ? "(T, C)" : n == 2 ? "(H, W, C)" : "(D, H, W, C)";
 }
 
 /* A key's integers, one an axis; a single one stands for all. */
@@ -32,13 +37,21 @@ static Status check_fits(LayerCx *lx, const Layer *l, Shape s, int axis, int64_t
                       layer_shape_str(s));
 }
 
+static Status check_groups(LayerCx *lx, const Layer *l, int64_t channels)
+{
+    if (channels % l->groups == 0 && l->filters % l->groups == 0)
+        return ST_OK;
+    return layer_fail(lx, l, "%d groups divide neither or one of %d channels and %d filters",
+                      l->groups, (int)channels, l->filters);
+}
+
 Status layer_conv(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
 {
     (void)nin;
     const int n = spatial_axes(l);
-    ConvShape c = { .n = n };
+    ConvShape c = { .n = n, .groups = l->groups };
     int64_t kernel[3], pad[3];
-    TRY(layer_wants_rank(lx, l, in[0], n + 2, n == 1 ? "(T, C)" : "(H, W, C)"));
+    TRY(layer_wants_rank(lx, l, in[0], n + 2, spatial_names(n)));
     TRY(spread(lx, l, "kernel", &l->kernel, n, kernel));
     TRY(spread(lx, l, "stride", &l->stride, n, c.stride));
     TRY(spread(lx, l, "dilation", &l->dilation, n, c.dilation));
@@ -46,8 +59,11 @@ Status layer_conv(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
 
     const Shape s = layer_shape(lx, in[0]);
     const int64_t channels = s.dim[n + 1], filters = l->filters, most = INT32_MAX;
-    Shape ws = { .rank = (int8_t)(n + 2), .dim = { filters, channels } };
-    int64_t fan = channels;
+    TRY(check_groups(lx, l, channels));
+    if (n == 3 && l->groups > 1)
+        return layer_fail(lx, l, "has no groups");
+    Shape ws = { .rank = (int8_t)(n + 2), .dim = { filters, channels / l->groups } };
+    int64_t fan = channels / l->groups;
     for (int i = 0; i < n; i++) {
         if (kernel[i] > most || c.dilation[i] > most || pad[i] > most || c.stride[i] > most)
             return layer_fail(lx, l, "an extent above %d", INT32_MAX);
@@ -65,6 +81,46 @@ Status layer_conv(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
     return ST_OK;
 }
 
+/* The extent is (n - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1. */
+Status layer_conv_transpose(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
+{
+    (void)nin;
+    const int n = spatial_axes(l);
+    ConvShape c = { .n = n, .groups = l->groups };
+    int64_t kernel[3], pad[3], more[3];
+    TRY(layer_wants_rank(lx, l, in[0], n + 2, spatial_names(n)));
+    TRY(spread(lx, l, "kernel", &l->kernel, n, kernel));
+    TRY(spread(lx, l, "stride", &l->stride, n, c.stride));
+    TRY(spread(lx, l, "dilation", &l->dilation, n, c.dilation));
+    TRY(spread(lx, l, "padding", &l->padding, n, pad));
+    TRY(spread(lx, l, "output_padding", &l->output_padding, n, more));
+
+    const Shape s = layer_shape(lx, in[0]);
+    const int64_t channels = s.dim[n + 1], most = INT16_MAX;
+    TRY(check_groups(lx, l, channels));
+    Shape ws = { .rank = (int8_t)(n + 2), .dim = { channels, l->filters / l->groups } };
+    int64_t fan = ws.dim[1];
+    for (int i = 0; i < n; i++) {
+        if (kernel[i] > most || c.dilation[i] > most || c.stride[i] > most)
+            return layer_fail(lx, l, "an extent above %d", INT16_MAX);
+        const int64_t reach = (kernel[i] - 1) * c.dilation[i];
+        if (s.dim[1 + i] < 1 || pad[i] > reach || more[i] > most)
+            return layer_fail(lx, l, "wants a padding of at most %d at axis %d of its input %s",
+                              (int)reach, i, layer_shape_str(s));
+        c.lo[i] = reach - pad[i];
+        c.hi[i] = reach - pad[i] + more[i];
+        TRY(check_fits(lx, l, s, i, (s.dim[1 + i] - 1) * c.stride[i] + 1 + c.lo[i] + c.hi[i],
+                       kernel[i], c.dilation[i]));
+        ws.dim[2 + i] = kernel[i];
+        fan *= kernel[i];
+    }
+    const Ref w = layer_param_uniform(lx, "weight", ws, fan);
+    const Ref bias =
+        l->bias ? layer_param_uniform(lx, "bias", shape_of(1, (int64_t)l->filters), fan) : REF_NONE;
+    *out = layer_activate(lx, l, build_conv_transpose(lx->b, in[0], w, bias, &c));
+    return ST_OK;
+}
+
 static Op pool_op(const Layer *l)
 {
     return strstr(l->type->name, "max") ? OP_amax : OP_sum;
@@ -75,13 +131,56 @@ Status layer_pool(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
     (void)nin;
     const int n = spatial_axes(l);
     int64_t kernel[3], stride[3];
-    TRY(layer_wants_rank(lx, l, in[0], n + 2, n == 1 ? "(T, C)" : "(H, W, C)"));
+    TRY(layer_wants_rank(lx, l, in[0], n + 2, spatial_names(n)));
     TRY(spread(lx, l, "kernel", &l->kernel, n, kernel));
     TRY(spread(lx, l, "stride", l->stride.n ? &l->stride : &l->kernel, n, stride));
     const Shape s = layer_shape(lx, in[0]);
     for (int i = 0; i < n; i++)
         TRY(check_fits(lx, l, s, i, s.dim[1 + i], kernel[i], 1));
     *out = build_pool(lx->b, pool_op(l), in[0], n, kernel, stride);
+    return ST_OK;
+}
+
+/* To `output` steps, each the mean of as many. */
+Status layer_adaptive_pool(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
+{
+    (void)nin;
+    const int n = spatial_axes(l);
+    int64_t wanted[3], kernel[3];
+    TRY(layer_wants_rank(lx, l, in[0], n + 2, spatial_names(n)));
+    TRY(spread(lx, l, "output", &l->output, n, wanted));
+    const Shape s = layer_shape(lx, in[0]);
+    for (int i = 0; i < n; i++) {
+        kernel[i] = s.dim[1 + i] / wanted[i];
+        if (kernel[i] < 1 || s.dim[1 + i] % wanted[i])
+            return layer_fail(lx, l, "%d outputs do not divide axis %d of %s", (int)wanted[i], i,
+                              layer_shape_str(s));
+    }
+    *out = build_pool(lx->b, pool_op(l), in[0], n, kernel, kernel);
+    return ST_OK;
+}
+
+/* Nearest neighbour: each step as often as `scale` says. */
+Status layer_upsample(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
+{
+    (void)nin;
+    const int n = spatial_axes(l);
+    int64_t scale[3];
+    TRY(layer_wants_rank(lx, l, in[0], n + 2, spatial_names(n)));
+    TRY(spread(lx, l, "scale", &l->scale, n, scale));
+    const Shape s = layer_shape(lx, in[0]);
+    Shape wide = { .rank = (int8_t)(2 * n + 2), .dim = { s.dim[0] } }, to = s;
+    unsigned repeated = 0;
+    for (int i = 0; i < n; i++) {
+        if (scale[i] > INT16_MAX)
+            return layer_fail(lx, l, "a scale above %d", INT16_MAX);
+        wide.dim[1 + 2 * i] = s.dim[1 + i];
+        wide.dim[2 + 2 * i] = scale[i];
+        repeated |= 1u << (2 + 2 * i);
+        to.dim[1 + i] *= scale[i];
+    }
+    wide.dim[1 + 2 * n] = s.dim[n + 1];
+    *out = build_reshape(lx->b, build_broadcast(lx->b, in[0], wide, repeated), to);
     return ST_OK;
 }
 

@@ -27,7 +27,22 @@ static Ref loss_huber(LayerCx *lx, Ref p, Ref y)
 
 static Ref loss_cross_entropy(LayerCx *lx, Ref p, Ref y)
 {
-    return build_cross_entropy(lx->b, p, y);
+    return build_cross_entropy(lx->b, p, y, lx->m->loss->smoothing);
+}
+
+static Ref loss_focal(LayerCx *lx, Ref p, Ref y)
+{
+    return build_focal(lx->b, p, y, lx->m->loss->gamma);
+}
+
+static Ref loss_quantile(LayerCx *lx, Ref p, Ref y)
+{
+    return build_quantile(lx->b, p, y, lx->m->loss->quantile);
+}
+
+static Ref loss_kl(LayerCx *lx, Ref p, Ref y)
+{
+    return build_kl(lx->b, p, y);
 }
 
 static Ref loss_bce(LayerCx *lx, Ref p, Ref y)
@@ -36,13 +51,15 @@ static Ref loss_bce(LayerCx *lx, Ref p, Ref y)
 }
 
 const TypeInfo loss_types[] = {
-#define LOSS(type, fn, help) { #type, help },
+#define CLASS                        true
+#define REAL                         false
+#define LOSS(type, fn, target, help) { #type, help, target },
 #include "models/losses.def"
 };
 const int loss_ntypes = sizeof loss_types / sizeof loss_types[0];
 
 static LossFn *const loss_fn[] = {
-#define LOSS(type, fn, help) fn,
+#define LOSS(type, fn, target, help) fn,
 #include "models/losses.def"
 };
 
@@ -59,9 +76,9 @@ static Status check_shapes(LayerCx *lx, Shape p)
                          "%s wants %d outputs, one a class; the prediction has %s", l->type_name,
                          d->nclass, shape_str(&row));
     }
-    if (strcmp(l->type_name, "cross_entropy") == 0)
-        return json_fail(lx->cx, ST_SHAPE, l->at, NULL,
-                         "cross_entropy wants classes; the target is %s", shape_str(&d->target));
+    if (loss_types[l->type].classes)
+        return json_fail(lx->cx, ST_SHAPE, l->at, NULL, "%s wants classes; the target is %s",
+                         l->type_name, shape_str(&d->target));
     if (shape_count(&row) == shape_count(&d->target))
         return ST_OK;
     return json_fail(lx->cx, ST_SHAPE, l->at, NULL, "the prediction has shape %s, the target %s",
@@ -75,6 +92,8 @@ static Ref readable(LayerCx *lx, Ref p)
         return build_softmax(lx->b, p, 1);
     if (strcmp(lx->m->loss->type_name, "bce") == 0)
         return build_op1(lx->b, OP_sigmoid, p);
+    if (strcmp(lx->m->loss->type_name, "kl") == 0)
+        return build_softmax(lx->b, p, build_type(lx->b, p).shape.rank - 1);
     return p;
 }
 
@@ -101,9 +120,10 @@ Status loss_build(LayerCx *lx, Ref prediction, Ref target, LossOut *out)
         const bool class = lx->d->classification;
         const Ref p = class ? prediction : build_reshape(b, prediction, t.shape);
         const Ref terms = loss_fn[lx->m->loss->type](lx, p, target);
+        const Shape of_terms = build_type(b, terms).shape;
         double outputs = 1;
-        for (int i = 1; i < t.shape.rank && !class; i++)
-            outputs *= (double)t.shape.dim[i];
+        for (int i = 1; i < of_terms.rank; i++)
+            outputs *= (double)of_terms.dim[i];
         Ref sum = sum_valid(lx, terms);
         if (outputs != 1)
             sum = build_scale(b, sum, 1 / outputs);

@@ -273,7 +273,7 @@ static Status read_model(Reader *r, Json *root)
     TRY(check_name(r, json_member(root, "name"), r->m->name));
     TRY(read_layers(r, json_member(root, "layers")));
     TRY(read_loss(r, json_member(root, "loss")));
-    r->m->data.classification = strcmp(r->m->loss->type_name, "cross_entropy") == 0;
+    r->m->data.classification = loss_types[r->m->loss->type].classes;
     TRY(read_optimizer(r, json_member(root, "optimizer")));
     Json *train = json_member(root, "train");
     TRY(keys_read(r->cx, r->arena, &key_train, "train", NULL, "train", train, &r->m->train));

@@ -19,14 +19,20 @@ typedef struct Update { /* of one parameter */
     const OptimizerConfig *o;
     ModelInput param; /* a copy: the list may move */
     Ref p, g, lr;
+    double decay; /* weight_decay, as far as it is for this one */
     Ref next;
 } Update;
 typedef void OptimizerFn(Update *u);
 
-static Ref state(Update *u, const char *what)
+static Ref state_from(Update *u, const char *what, double start)
 {
     const char *name = arena_printf(u->lx->arena, "opt.%s.%s", u->param.name, what);
-    return layer_input(u->lx, INPUT_state, name, DT_F32, u->param.type.shape, INIT_FILL, 0);
+    return layer_input(u->lx, INPUT_state, name, DT_F32, u->param.type.shape, INIT_FILL, start);
+}
+
+static Ref state(Update *u, const char *what)
+{
+    return state_from(u, what, 0);
 }
 
 /* a x + b y */
@@ -37,15 +43,21 @@ static Ref mix(Update *u, double a, Ref x, double c, Ref y)
 
 static Ref decayed(Update *u)
 {
-    return u->o->weight_decay > 0
-               ? build_op2(u->b, OP_add, u->g, build_scale(u->b, u->p, u->o->weight_decay))
-               : u->g;
+    return u->decay > 0 ? build_op2(u->b, OP_add, u->g, build_scale(u->b, u->p, u->decay)) : u->g;
 }
 
 /* p - lr * d */
 static void descend(Update *u, Ref p, Ref d)
 {
     u->next = build_op2(u->b, OP_sub, p, build_op2(u->b, OP_mul, d, u->lr));
+}
+
+/* The parameter itself made smaller: decoupled decay. */
+static Ref shrunk(Update *u)
+{
+    if (u->decay > 0)
+        descend(u, u->p, build_scale(u->b, u->p, u->decay));
+    return u->decay > 0 ? u->next : u->p;
 }
 
 static void optimizer_sgd(Update *u)
@@ -78,9 +90,7 @@ static void optimizer_adam(Update *u)
     const OptimizerConfig *o = u->o;
     const bool decoupled = strcmp(o->type_name, "adamw") == 0;
     const Ref g = decoupled ? u->g : decayed(u);
-    Ref p = u->p;
-    if (decoupled && o->weight_decay > 0)
-        descend(u, p, build_scale(b, p, o->weight_decay)), p = u->next;
+    const Ref p = decoupled ? shrunk(u) : u->p;
     const Ref m0 = state(u, "exp_avg"), v0 = state(u, "exp_avg_sq");
     const Ref m = mix(u, o->beta1, m0, 1 - o->beta1, g);
     const Ref v = mix(u, o->beta2, v0, 1 - o->beta2, build_op2(b, OP_mul, g, g));
@@ -109,8 +119,41 @@ static void optimizer_rmsprop(Update *u)
     descend(u, u->p, d);
 }
 
+/* Duchi et al. 2011. */
+static void optimizer_adagrad(Update *u)
+{
+    Builder *b = u->b;
+    const OptimizerConfig *o = u->o;
+    const Ref g = decayed(u), sum0 = state_from(u, "sum", o->start);
+    const Ref sum = build_op2(b, OP_add, sum0, build_op2(b, OP_mul, g, g));
+    layer_replace(u->lx, sum0, sum);
+    if (o->lr_decay > 0) {
+        const Ref t = build_cast(b, u->lx->step, DT_F32);
+        u->lr = build_op2(b, OP_div, u->lr, build_shift(b, build_scale(b, t, o->lr_decay), 1));
+    }
+    descend(u, u->p, build_op2(b, OP_div, g, build_shift(b, build_op1(b, OP_sqrt, sum), o->eps)));
+}
+
+static Ref sign(Builder *b, Ref x)
+{
+    const Type t = build_type(b, x);
+    const Ref zero = build_const(b, 0, t), one = build_const(b, 1, t);
+    const Ref up = build_select(b, build_op2(b, OP_lt, zero, x), one, zero);
+    return build_select(b, build_op2(b, OP_lt, x, zero), build_const(b, -1, t), up);
+}
+
+/* Chen et al. 2023. */
+static void optimizer_lion(Update *u)
+{
+    const OptimizerConfig *o = u->o;
+    const Ref p = shrunk(u), old = state(u, "exp_avg");
+    const Ref d = sign(u->b, mix(u, o->beta1, old, 1 - o->beta1, u->g));
+    layer_replace(u->lx, old, mix(u, o->beta2, old, 1 - o->beta2, u->g));
+    descend(u, p, d);
+}
+
 const TypeInfo optimizer_types[] = {
-#define OPTIMIZER(type, fn, help) { #type, help },
+#define OPTIMIZER(type, fn, help) { #type, help, false },
 #include "models/optimizers.def"
 };
 const int optimizer_ntypes = sizeof optimizer_types / sizeof optimizer_types[0];
@@ -184,6 +227,8 @@ Status optimizer_build(LayerCx *lx, Ref loss)
                      .param = lx->input[which[i]],
                      .p = wrt[i],
                      .lr = lr };
+        if (u.o->decayed == DECAY_ALL || u.param.type.shape.rank > 1)
+            u.decay = u.o->weight_decay;
         u.g = clipped(lx, g[i], factor);
         optimizer_fn[u.o->type](&u);
         layer_replace(lx, u.p, u.next);

@@ -41,14 +41,18 @@ static void add_layers(Strbuf *out, const char *layers, bool before)
 }
 
 /* before: a dense layer stands between x and the layer, so that its input has a gradient. */
-static void net_open(Net *n, const LayerCase *c, bool before)
+static void net_open(Net *n, const LayerCase *c, bool before, const char *setting)
 {
     Strbuf text = { 0 };
     *n = (Net){ .arena = arena_new() };
     ctx_init(&n->cx);
     n->cx.log = hear;
     n->cx.log_arg = (void *)(uintptr_t)c;
-    strbuf_printf(&text, "{\"data\": {\"random\": {\"x\": %s, \"y\": %s", c->x, c->y);
+    strbuf_printf(&text, "{\"data\": {\"random\": {\"x\": %s", c->x);
+    if (c->classes)
+        strbuf_printf(&text, ", \"classes\": %d", c->classes);
+    else
+        strbuf_printf(&text, ", \"y\": %s", c->y);
     if (c->z)
         strbuf_printf(&text, ", \"z\": %s", c->z);
     strbuf_add(&text, ", \"rows\": 8}}, \"layers\": [");
@@ -57,13 +61,16 @@ static void net_open(Net *n, const LayerCase *c, bool before)
         strbuf_printf(&text, "{\"name\": \"before\", \"type\": \"dense\", \"units\": %d}, ",
                       atoi(last ? last + 1 : c->x + 1));
     add_layers(&text, c->layers, before);
-    strbuf_add(&text, "], \"loss\": {\"type\": \"mse\"}, \"optimizer\": {\"type\": \"sgd\"}}");
-    if (model_parse(&n->cx, c->name, text.s, NULL, 0, &n->m) != ST_OK)
+    static const char mse[] = "\"loss\": {\"type\": \"mse\"}, \"optimizer\": {\"type\": \"sgd\"}";
+    strbuf_printf(&text, "], %s}", c->rest ? c->rest : mse);
+    if (model_parse(&n->cx, c->name, text.s, &setting, setting ? 1 : 0, &n->m) != ST_OK)
         fail_msg("%s: %s", text.s, n->cx.msg);
     strbuf_free(&text);
     n->d = (DataShape){ .input = n->m->data.random_inputs,
                         .ninput = n->m->data.nrandom,
-                        .target = n->m->data.random_target };
+                        .target = n->m->data.random_target,
+                        .classification = c->classes > 0,
+                        .nclass = c->classes };
 }
 
 static void net_close(Net *n)
@@ -96,7 +103,11 @@ static bool net_fill(void *arg, const char *name, InputKind kind, Tensor *t)
     else if (strcmp(name, "lr") == 0)
         t->at[0] = round_to(DT_F32, 0.05);
     else if (t->type.dt != DT_F32)
-        t->at[0] = 0;
+        for (int64_t i = 0; i < shape_count(&t->type.shape); i++)
+            t->at[i] = (double)(i % 2);
+    else if (strncmp(name, "opt.", 4) == 0) /* a sum of squares is none below 0 */
+        for (int64_t i = 0; i < shape_count(&t->type.shape); i++)
+            t->at[i] = fabs(t->at[i]);
     return true;
 }
 
@@ -123,7 +134,7 @@ const double *layer_run_in(const LayerRun *r, const char *name)
 void layer_case_is_its_loop(const LayerCase *c)
 {
     Net n;
-    net_open(&n, c, false);
+    net_open(&n, c, false, NULL);
     const Graph *g = net_graph(&n, BUILD_PREDICT);
     const Tensor *in = net_values(&n, g);
     Tensor out;
@@ -167,7 +178,7 @@ static void check_slope(Net *n, const LayerCase *c, const Graph *g, Tensor *in, 
 void layer_case_has_its_slopes(const LayerCase *c)
 {
     Net n;
-    net_open(&n, c, true);
+    net_open(&n, c, true, "optimizer={\"type\": \"sgd\"}");
     Graph *g = graph_new(n.arena);
     if (autodiff_expand(&n.cx, net_graph(&n, BUILD_TRAIN), g) != ST_OK)
         fail_msg("%s: %s", c->name, n.cx.msg);
@@ -192,7 +203,7 @@ void layer_case_has_its_slopes(const LayerCase *c)
 void layer_case_compiles(const LayerCase *c)
 {
     Net n;
-    net_open(&n, c, true);
+    net_open(&n, c, true, NULL);
     const Graph *g = net_graph(&n, BUILD_TRAIN);
     const ReferenceOptions ro = { .steps = 2, .seed = 3, .init = net_fill };
     Reference *ref = reference_new(&n.cx, g, &ro);

@@ -21,7 +21,9 @@ struct LayerCase {
     const char *name, *layers;
     const char *x, *y; /* shapes of input and output, as JSON */
     const char *z;     /* shape of a second input, or NULL */
-    LayerLoop *loop;   /* NULL: compared by another test */
+    LayerLoop *loop;   /* NULL: only slopes and programs are compared */
+    const char *rest;  /* loss and optimizer; mse and sgd where NULL */
+    int classes;       /* of y, which then has no shape */
 };
 
 enum { LAYER_BATCH = 3 };

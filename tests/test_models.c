@@ -681,7 +681,7 @@ static double loss_of(const char *type, int classes, const double *p, const doub
     snprintf(text, sizeof text,
              "{\"data\": {\"random\": {\"x\": [2], \"y\": [2], \"classes\": %d, \"rows\": 8}}, "
              "\"layers\": [{\"name\": \"y\", \"type\": \"dense\", \"units\": 2}],"
-             "\"loss\": {\"type\": \"%s\"}}",
+             "\"loss\": {\"type\": %s}}",
              classes, type);
     start_text(b, text, 3);
     build(b, BUILD_EVAL);
@@ -703,15 +703,25 @@ static void losses_are_their_formulas(void **state)
 {
     (void)state;
     const double p[] = { 2, -1, 0.5, 3, 1e9, 1e9 }, y[] = { 1, 1, 1, 0.5, 0, 0 };
-    near(loss_of("mse", 0, p, y, 2), (1 + 4 + 0.25 + 6.25) / 4);
-    near(loss_of("mae", 0, p, y, 2), (1 + 2 + 0.5 + 2.5) / 4);
-    near(loss_of("huber", 0, p, y, 2), (0.5 + 1.5 + 0.125 + 2) / 4);
-    near(loss_of("bce", 0, p, y, 2), (-log(sigmoid(2)) - log(sigmoid(-1)) - log(sigmoid(0.5)) -
-                                      0.5 * log(sigmoid(3)) - 0.5 * log(1 - sigmoid(3))) /
-                                         4);
+    near(loss_of("\"mse\"", 0, p, y, 2), (1 + 4 + 0.25 + 6.25) / 4);
+    near(loss_of("\"mae\"", 0, p, y, 2), (1 + 2 + 0.5 + 2.5) / 4);
+    near(loss_of("\"huber\"", 0, p, y, 2), (0.5 + 1.5 + 0.125 + 2) / 4);
+    near(loss_of("\"bce\"", 0, p, y, 2), (-log(sigmoid(2)) - log(sigmoid(-1)) - log(sigmoid(0.5)) -
+                                          0.5 * log(sigmoid(3)) - 0.5 * log(1 - sigmoid(3))) /
+                                             4);
     const double label[] = { 0, 0, 1 };
-    near(loss_of("cross_entropy", 2, p, label, 2),
+    near(loss_of("\"cross_entropy\"", 2, p, label, 2),
          (-log(exp(2) / (exp(2) + exp(-1))) - log(exp(0.5) / (exp(0.5) + exp(3)))) / 2);
+    const double p1 = 1 / (1 + exp(-3)), p2 = 1 / (1 + exp(2.5)); /* of the labels */
+    near(loss_of("\"cross_entropy\", \"label_smoothing\": 0.2", 2, p, label, 2),
+         -(0.9 * log(p1) + 0.1 * log(1 - p1) + 0.9 * log(p2) + 0.1 * log(1 - p2)) / 2);
+    near(loss_of("\"focal\", \"gamma\": 1.5", 2, p, label, 2),
+         -(pow(1 - p1, 1.5) * log(p1) + pow(1 - p2, 1.5) * log(p2)) / 2);
+    near(loss_of("\"quantile\", \"quantile\": 0.8", 0, p, y, 2),
+         (0.2 * 1 + 0.8 * 2 + 0.8 * 0.5 + 0.2 * 2.5) / 4);
+    const double share[] = { 0.3, 0.7, 0, 1, 0, 0 };
+    near(loss_of("\"kl\"", 0, p, share, 2),
+         (0.3 * log(0.3 / p1) + 0.7 * log(0.7 / (1 - p1)) - log(1 - p2)) / 2);
 }
 
 /* y = w x + 0 with one weight: gradients of mse are 2 (w x - y) x and 2 (w x - y). */
@@ -733,6 +743,11 @@ static void follow(const char *optimizer, int steps,
     set1(b, "y", -0.4);
     set1(b, "y.weight", 0.9);
     set1(b, "y.bias", 0.2);
+    for (uint32_t i = 0; i < b->g->ninput; i++) { /* of adagrad */
+        const char *name = b->g->node[b->g->input[i]].name;
+        if (strncmp(name, "opt.", 4) == 0 && strstr(name, ".sum"))
+            b->in[i].at[0] = 0.3;
+    }
     double p[2] = { 0.9, 0.2 }, m[2] = { 0 }, v[2] = { 0 };
     for (int t = 1; t <= steps; t++) {
         const double e = p[0] * 0.7 + p[1] + 0.4, g[2] = { 2 * e * 0.7, 2 * e };
@@ -783,6 +798,30 @@ static void rmsprop_formula(double *p, double g, double *m, double *v, int t)
     *p -= 0.1 * *m;
 }
 
+static void adagrad_formula(double *p, double g, double *m, double *v, int t)
+{
+    (void)m;
+    g += 0.02 * *p;
+    *v = (t == 1 ? 0.3 : *v) + g * g;
+    *p -= 0.1 / (1 + 0.5 * (t - 1)) * g / (sqrt(*v) + 1e-10);
+}
+
+static void lion_formula(double *p, double g, double *m, double *v, int t)
+{
+    (void)v, (void)t;
+    const double d = 0.9 * *m + 0.1 * g;
+    *p -= 0.1 * 0.02 * *p + 0.1 * (d > 0 ? 1 : d < 0 ? -1 : 0);
+    *m = 0.99 * *m + 0.01 * g;
+}
+
+/* The weight has two axes, the bias one. */
+static void weights_only_formula(double *p, double g, double *m, double *v, int t)
+{
+    (void)m, (void)v, (void)t;
+    static int calls;
+    *p -= 0.1 * (g + (calls++ % 2 == 0 ? 0.02 * *p : 0));
+}
+
 static void optimizers_are_their_formulas(void **state)
 {
     (void)state;
@@ -792,6 +831,11 @@ static void optimizers_are_their_formulas(void **state)
            adam_formula);
     follow("{\"type\": \"adamw\", \"weight_decay\": 0.02}", 4, adamw_formula);
     follow("{\"type\": \"rmsprop\", \"alpha\": 0.9, \"momentum\": 0.5}", 4, rmsprop_formula);
+    follow("{\"type\": \"adagrad\", \"lr_decay\": 0.5, \"start\": 0.3, \"weight_decay\": 0.02}", 4,
+           adagrad_formula);
+    follow("{\"type\": \"lion\", \"weight_decay\": 0.02}", 4, lion_formula);
+    follow("{\"type\": \"sgd\", \"weight_decay\": 0.02, \"decayed\": \"weights\"}", 4,
+           weights_only_formula);
 }
 
 static void initialisers_depend_on_name_and_seed(void **state)
