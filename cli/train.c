@@ -38,6 +38,22 @@ static void remember_run(Cli *c, const char *dir)
     c->cx.code = ST_OK;
 }
 
+typedef struct Describe {
+    Cli *c;
+    const Work *w;
+    const char *dir;
+} Describe;
+
+static Status describe(void *arg)
+{
+    const Describe *d = arg;
+    const Work *w = d->w;
+    TRY(bundle_write(&d->c->cx, d->dir, w->model, data_fit(w->data), &w->dirs,
+                     w->opt.mode == GTC_EAGER ? "eager" : "default"));
+    remember_run(d->c, d->dir);
+    return ST_OK;
+}
+
 static void print_result(const TrainCall *call, const TrainResult *r)
 {
     Strbuf text = { 0 };
@@ -73,15 +89,15 @@ static Status train(Cli *c, Work *w)
         TRY(report_make_run(&c->cx, options_text(o, OPT_out, NULL), w->model->name,
                             options_text(o, OPT_run_suffix, NULL), &w->dir));
     const char *dir = strbuf_str(&w->dir);
-    TRY(bundle_write(&c->cx, dir, w->model, data_fit(w->data), &w->dirs,
-                     w->opt.mode == GTC_EAGER ? "eager" : "default"));
-    remember_run(c, dir);
+    Describe bundle = { c, w, dir };
     cli_catch_signals();
     const TrainCall call = {
         .dir = dir,
         .resume = resume != NULL,
         .save_every_s = 60,
         .stop = { cli_stop_asked, NULL },
+        .ready = describe,
+        .ready_arg = &bundle,
         .progress = isatty(STDERR_FILENO) && !options_flag(o, OPT_quiet) ? progress : NULL,
         .progress_arg = c,
     };

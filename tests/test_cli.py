@@ -171,6 +171,10 @@ def whole_way():
     check(o["run"] == "exact" and o["mode"] == "eager", "--out is the folder")
     o = obj("train", "--resume=exact", "--epochs", "2", keys="run epochs_run mode")
     check(o["epochs_run"] == 2 and o["mode"] == "eager", "--resume goes on, as it was compiled")
+    before = {f: open(f"exact/{f}").read() for f in ("model.json", "fit.json")}
+    fails(3, "hidden1.weight", "train", "--resume=exact", "--set", "layers.hidden1.units=5")
+    fails(3, "rows", "train", "--resume=exact", "--set", "data.split=[0.5,0.2,0.3]")
+    check(before == {f: open(f"exact/{f}").read() for f in before}, "a refused change leaves the run alone")
     p = good("train", "price.json", "--epochs", "1", "--run-suffix", "a b/c", "--quiet")
     check(all("warning: " in line for line in p.stderr.splitlines()) and "-table-a_b_c" in p.stdout, "--quiet and --run-suffix", p)
 

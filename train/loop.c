@@ -402,6 +402,8 @@ static Status begin(Train *t)
     t->st.batch = t->s->batch;
     t->st.val_loss = t->st.train_loss = t->st.best_val_loss = NAN;
     TRY(t->call->resume ? resume(t) : session_init(t->cx, t->s));
+    if (t->call->ready)
+        TRY(t->call->ready(t->call->ready_arg));
     TRY(report_metrics_start(t->cx, t->call->dir, t->st.epoch, score_name(t)));
     *t->lr = (float)model_learning_rate(t->s->model, t->st.step, t->total_steps);
     t->saved_at = now();

@@ -15,10 +15,14 @@ typedef struct TrainProgress {
 } TrainProgress;
 
 typedef struct TrainCall {
-    const char *dir;     /* the run folder; model.json and fit.json are there already */
+    const char *dir;     /* the run folder */
     bool resume;         /* go on from dir's newest checkpoint */
     double save_every_s; /* also inside an epoch; 0: only at its end */
     ScoreStop stop;      /* asked at each step; true: save and return ST_STOPPED */
+    /* Once, before the first step: the checkpoint, if any, fits this model and these data, so that
+     * model.json and fit.json may be written.  May be NULL. */
+    Status (*ready)(void *arg);
+    void *ready_arg;
     void (*progress)(void *arg, const TrainProgress *p); /* after each step; may be NULL */
     void *progress_arg;
 } TrainCall;
