@@ -231,7 +231,8 @@ static void set_tile(Nest *n, Var v, int tile)
             n->tile[i] = tile;
 }
 
-static void tile_contract(Stages *s, const Target *t, Nest *n, const int64_t *span)
+/* Tiles n for its vector axis; gives the cycles of the whole nest. */
+static double tile_contract(Stages *s, const Target *t, Nest *n, const int64_t *span)
 {
     static const int rows[] = { 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 14, 15, 16, 20 };
     TileCost c = { .s = s, .n = n, .t = t, .span = span };
@@ -268,6 +269,47 @@ static void tile_contract(Stages *s, const Target *t, Nest *n, const int64_t *sp
         set_tile(n, va, ba);
     if (vb)
         set_tile(n, vb, bb);
+    return best;
+}
+
+/* Cycles of the stores: a vector at once, or lane by lane. */
+static double store_cost(Stages *s, const Target *t, const Nest *n, const int64_t *span)
+{
+    double points = 1, cycles = 0;
+    for (int i = 0; i < n->naxis; i++)
+        points *= (double)span[n->axis[i]];
+    for (int i = 0; i < n->nroot; i++) {
+        const Stage *st = &s->stage[n->root[i]];
+        for (int k = 0; k < st->nstore; k++)
+            cycles +=
+                map_stride(s, st->store[k].ix, s->buf[st->store[k].buf].rank, n->vec, t->lanes) == 1
+                    ? points / t->lanes
+                    : 2 * points;
+    }
+    return cycles;
+}
+
+/* The vector axis that choose_vector found is the best to read along.  Another that is about as
+ * good to read along may give the better tile. */
+static void vector_and_tile(Stages *s, const Target *t, Nest *n, const int64_t *span)
+{
+    bool narrow;
+    const double bound = 1.3 * vector_cost(s, n, n->vec, false, t->lanes, &narrow);
+    Nest best = *n;
+    double least = tile_contract(s, t, &best, span) + store_cost(s, t, &best, span);
+    for (int i = 0; i < n->naxis; i++) {
+        Nest other = *n;
+        other.vec = n->axis[i];
+        if (other.vec == n->vec || ix_var_count(s->pool, other.vec) < t->lanes ||
+            vector_cost(s, &other, other.vec, false, t->lanes, &narrow) > bound || !narrow)
+            continue;
+        const double cost = tile_contract(s, t, &other, span) + store_cost(s, t, &other, span);
+        if (cost < .97 * least) {
+            least = cost;
+            best = other;
+        }
+    }
+    *n = best;
 }
 
 /* Untiled axes outermost, then the vector panel (its operand stays in L1), then the tiled rows. */
@@ -428,7 +470,7 @@ void plan_nest(Stages *s, const Target *t, Nest *n, const int64_t *span, bool pl
     }
     if (n->nred && n->vec) {
         merge_terms(s, n);
-        tile_contract(s, t, n, span);
+        vector_and_tile(s, t, n, span);
         order_contract(n);
         block_reduction(s, n);
         return;
