@@ -653,6 +653,27 @@ static IxRange atom_range_guarded(IxPool *p, Atom a, const IxRange *rng, unsigne
     return r;
 }
 
+/* a = k * (x / n + m) + c as k * ((x + n*m) / n) + c: the operand as it was before it was split,
+ * which a guard may know.  *y is that operand; false when the term is no such division. */
+static bool unsplit(IxPool *p, const Expr *e, uint32_t term, Ix *y, int64_t *c)
+{
+    const Atom a = p->atom[e->term[term].atom];
+    const int64_t k = e->term[term].coef;
+    if (a.key.kind != ATOM_DIV || k <= 0 || e->nterm < 2)
+        return false;
+    *c = e->c - floor_div(e->c, k) * k;
+    Sum s = { .c = size_mul(a.key.n, floor_div(e->c, k)) };
+    for (uint32_t i = 0; i < e->nterm; i++) {
+        if (e->term[i].coef % k != 0)
+            return false;
+        if (i != term)
+            sum_add(p, &s, p->atom[e->term[i].atom].self, size_mul(a.key.n, e->term[i].coef / k));
+    }
+    sum_add(p, &s, a.key.x, 1);
+    *y = sum_make(p, &s);
+    return true;
+}
+
 IxRange ix_range_guarded(IxPool *p, Ix a, const IxRange *rng, unsigned nrng, const Guard *g,
                          unsigned nguard)
 {
@@ -662,6 +683,17 @@ IxRange ix_range_guarded(IxPool *p, Ix a, const IxRange *rng, unsigned nrng, con
         r = range_add_scaled(r,
                              atom_range_guarded(p, p->atom[e.term[i].atom], rng, nrng, g, nguard),
                              e.term[i].coef);
+    Ix y;
+    int64_t c;
+    for (uint32_t i = 0; i < e.nterm && nguard && !range_empty(r); i++) {
+        if (!unsplit(p, &e, i, &y, &c))
+            continue;
+        const Atom div = p->atom[e.term[i].atom];
+        const IxRange q = divided_range(&div, ix_range_guarded(p, y, rng, nrng, g, nguard));
+        const IxRange whole = range_add_scaled((IxRange){ c, c }, q, e.term[i].coef);
+        r.lo = whole.lo > r.lo ? whole.lo : r.lo;
+        r.hi = whole.hi < r.hi ? whole.hi : r.hi;
+    }
     for (unsigned i = 0; i < nguard && !range_empty(r) && e.nterm; i++) {
         const Expr gx = p->expr[g[i].ix]; /* a = k * guarded + what is left */
         int64_t k = 0;

@@ -476,6 +476,21 @@ static void test_regressions(void **state)
           "  %a = get %s index=0 : f32[1,7,3,2]\n"
           "  return %a\n}\n",
           { 0 });
+    CHECK("graph (%x: i64[33,8]) {\n"
+          "  %1 = add %x, %x : i64[33,8]\n"
+          "  %2 = sum %1 axes=[0] : i64[8]\n"
+          "  return %1, %2\n}\n",
+          { 0 });
+    CHECK("graph (%x: f32[0,100]) {\n"
+          "  %1 = sum %x axes=[1] : f32[0]\n"
+          "  return %1\n}\n",
+          { 0 });
+    CHECK("graph (%x: f32[8,3,17]) {\n"
+          "  %1 = exp %x : f32[8,3,17]\n"
+          "  %2 = reshape %1 : f32[408]\n"
+          "  %3 = pad %2 lo=[3] hi=[0] value=0x1p0 : f32[411]\n"
+          "  return %1, %3\n}\n",
+          { 0 });
 }
 
 int main(void)

@@ -321,12 +321,56 @@ static void test_questions(void **state)
     arena_free(arena);
 }
 
+/* Divisions of what is guarded: the range holds every point where the guard does. */
+static void test_guarded(void **state)
+{
+    (void)state;
+    Rng rng;
+    rng_init(&rng, 11, 0);
+    for (int round = 0; round < 2000; round++) {
+        Arena *arena = arena_new();
+        IxPool *p = ix_pool_new(arena);
+        const int64_t ns = 2 + (int64_t)rng_below(&rng, 4), nl = 2 + (int64_t)rng_below(&rng, 9);
+        const Var s = ix_var_new(p, "s", ns), l = ix_var_new(p, "l", nl);
+        const Ix at = ix_add(p, ix_scale(p, ix_var(p, s), 1 + (int64_t)rng_below(&rng, 200)),
+                             ix_scale(p, ix_var(p, l), 1 + (int64_t)rng_below(&rng, 20)));
+        const int64_t n = 2 + (int64_t)rng_below(&rng, 60), off = (int64_t)rng_below(&rng, 50);
+        const int64_t k = 1 + (int64_t)rng_below(&rng, 3), more = (int64_t)rng_below(&rng, 2);
+        const Ix ix = ix_shift(p,
+                               ix_add(p, ix_scale(p, ix_div(p, ix_shift(p, at, off), n), k),
+                                      ix_scale(p, ix_mod(p, ix_var(p, l), 3), more)),
+                               -(int64_t)rng_below(&rng, 3));
+        const int64_t lo = (int64_t)rng_below(&rng, 40);
+        const Guard g = { at, lo, lo + 1 + (int64_t)rng_below(&rng, 400) };
+        const IxRange r = ix_range_guarded(p, ix, NULL, 0, &g, 1);
+        for (int64_t i = 0; i < ns * nl; i++) {
+            const Ix map[] = { IX_KEEP, ix_const(p, i / nl), ix_const(p, i % nl) };
+            int64_t x, v;
+            assert_true(ix_is_const(p, ix_subst(p, at, map, 3), &x));
+            assert_true(ix_is_const(p, ix_subst(p, ix, map, 3), &v));
+            if (x < g.lo || x >= g.hi)
+                continue;
+            assert_true(v >= r.lo && v <= r.hi);
+        }
+        arena_free(arena);
+    }
+    Arena *arena = arena_new();
+    IxPool *p = ix_pool_new(arena);
+    const Ix at = ix_add(p, ix_scale(p, ix_var(p, ix_var_new(p, "s", 3)), 144),
+                         ix_scale(p, ix_var(p, ix_var_new(p, "l", 9)), 16));
+    const Guard g = { at, 3, 411 };
+    const IxRange r =
+        ix_range_guarded(p, ix_shift(p, ix_div(p, ix_shift(p, at, 48), 51), -1), NULL, 0, &g, 1);
+    assert_true(r.lo == 0 && r.hi == 7);
+    arena_free(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random),         cmocka_unit_test(test_simplifies),
         cmocka_unit_test(test_reshape_undone), cmocka_unit_test(test_reshape_tiles),
-        cmocka_unit_test(test_questions),
+        cmocka_unit_test(test_questions),      cmocka_unit_test(test_guarded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
