@@ -32,11 +32,12 @@ static bool chance(Grow *w, int one_in)
 
 static int64_t random_extent(Grow *w, int64_t room)
 {
-    static const int64_t extent[] = { 1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33 };
+    static const int64_t extent[] = { 1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33, 64, 100, 129, 800 };
+    const int most = w->opt->fused ? 15 : 11;
     int n = 0;
     if (w->opt->zeros && chance(w, 24))
         return 0;
-    while (n < 11 && extent[n] <= room)
+    while (n < most && extent[n] <= room)
         n++;
     return n ? extent[below(w, n)] : 1;
 }
@@ -84,8 +85,7 @@ static Ref fresh(Grow *w, Type t)
     if (w->depth == 0 && chance(w, 2)) {
         char name[32];
         snprintf(name, sizeof name, "in.%u", w->b.g->nnode);
-        const InputKind kind =
-            w->opt->fused ? INPUT_batch : (InputKind)below(w, INPUT_const + 1);
+        const InputKind kind = w->opt->fused ? INPUT_batch : (InputKind)below(w, INPUT_const + 1);
         return build_input(&w->b, kind, name, t.dt, t.shape);
     }
     if (dtype_is_float(t.dt))
@@ -562,9 +562,24 @@ static Ref pick_next(Grow *w, Type t)
     return build_const(&w->b, 1, t);
 }
 
+/* What nobody uses: a fusion holds nothing else. */
+static void output_unused(Grow *w)
+{
+    const Graph *g = w->b.g;
+    uint8_t *used = arena_array(g->arena, uint8_t, g->nnode);
+    for (Ref r = 1; r < g->nnode; r++)
+        for (uint32_t i = 0; i < g->node[r].nargs; i++)
+            used[g->node[r].arg[i]] = 1;
+    for (Ref r = 1; r < g->nnode; r++)
+        if (!used[r] && g->node[r].type.dt != DT_NONE && g->node[r].op != OP_input && !chance(w, 8))
+            build_output(&w->b, r, NULL);
+}
+
 static void grow_outputs(Grow *w)
 {
     const Graph *g = w->b.g;
+    if (w->opt->fused)
+        output_unused(w);
     for (uint32_t i = 0; i < g->ninput; i++) {
         const Node in = g->node[g->input[i]];
         const bool can = in.attr.input.kind == INPUT_param || in.attr.input.kind == INPUT_state;

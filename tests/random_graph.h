@@ -14,7 +14,7 @@ typedef struct RandomOptions {
     bool grads;        /* grad nodes */
     bool bodies;       /* scans and fusions, nested */
     bool fused;        /* what a fusion may hold: at most one scan, nothing in it, no f64, no gradient,
-                          inputs of kind batch */
+                          inputs of kind batch, little that is unused; larger extents */
     bool random;       /* the op rand */
     bool tame;         /* keeps values finite and moderate: no log of negatives, no exp of large */
 } RandomOptions;
