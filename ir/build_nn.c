@@ -174,6 +174,42 @@ static Ref gate(Builder *b, Op op, Ref z, int k, int64_t width)
     return op == OP_none ? g : build_op1(b, op, g);
 }
 
+/* One step: (h, x, w_ih, w_hh, bias) to (h', and h' again where all states are wanted). */
+static Graph *rnn_body(Builder *outer, int64_t batch, int64_t in, int64_t h, bool last)
+{
+    Graph *g = graph_new(outer->g->arena);
+    Builder body = build_start(outer->cx, g), *b = &body;
+    const Ref h0 = body_input(b, "h", DT_F32, shape_of(2, batch, h));
+    const Ref x = body_input(b, "x", DT_F32, shape_of(2, batch, in));
+    const Ref w_ih = body_input(b, "w_ih", DT_F32, shape_of(2, h, in));
+    const Ref w_hh = body_input(b, "w_hh", DT_F32, shape_of(2, h, h));
+    const Ref bias = body_input(b, "bias", DT_F32, shape_of(1, h));
+
+    const int one[] = { 1 };
+    const Ref zx = build_contract(b, x, w_ih, 1, one, one);
+    const Ref zh = build_contract(b, h0, w_hh, 1, one, one);
+    const Ref h1 = build_op1(b, OP_tanh, build_add_bias(b, build_op2(b, OP_add, zx, zh), bias));
+    build_output(b, h1, NULL);
+    if (!last)
+        build_output(b, h1, NULL);
+    outer->status = outer->status == ST_OK ? body.status : outer->status;
+    return g;
+}
+
+Ref build_rnn(Builder *b, Ref x, const Recurrent *r, bool last)
+{
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = build_open(b, "rnn");
+    const Shape s = shape_at(b, x);
+    const int64_t h = shape_at(b, r->w_hh).dim[1];
+    Graph *body = rnn_body(b, s.dim[1], s.dim[2], h, last);
+    const Ref zero = build_const(b, 0, (Type){ DT_F32, shape_of(2, s.dim[1], h) });
+    const Ref arg[] = { zero, x, r->w_ih, r->w_hh, r->bias };
+    const Ref scan = build_scan(b, body, arg, 5, 1, 1, s.dim[0], r->reverse);
+    return build_close(b, before, build_get(b, scan, last ? 0 : 1));
+}
+
 /* One step: (h, c, x, w_ih, w_hh, bias) to (h', c', and h' again where all states are wanted). */
 static Graph *lstm_body(Builder *outer, int64_t batch, int64_t in, int64_t h, bool last)
 {

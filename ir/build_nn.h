@@ -87,6 +87,7 @@ typedef struct Recurrent { /* one direction of one layer */
     bool reverse;
 } Recurrent;
 /* x (T, B, I).  Returns the states of all steps (T, B, H), or the last (B, H); from zeros. */
+Ref build_rnn(Builder *b, Ref x, const Recurrent *r, bool last); /* tanh; G is 1 */
 Ref build_lstm(Builder *b, Ref x, const Recurrent *r, bool last);
 Ref build_gru(Builder *b, Ref x, const Recurrent *r, bool last);
 

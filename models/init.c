@@ -6,13 +6,56 @@
 #include "ir/base/hash.h"
 #include "ir/base/rng.h"
 
+#include <math.h>
 #include <string.h>
+
+/* Gram-Schmidt, twice for the digits that once loses: n vectors of m >= n elements, element k of
+ * vector i at v[i * across + k * along]. */
+static void orthonormalise(double *v, int64_t n, int64_t m, int64_t across, int64_t along)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double *x = v + i * across, square = 0;
+        for (int64_t j = 0; j < 2 * i; j++) {
+            const double *y = v + j % i * across;
+            double dot = 0;
+            for (int64_t k = 0; k < m; k++)
+                dot += x[k * along] * y[k * along];
+            for (int64_t k = 0; k < m; k++)
+                x[k * along] -= dot * y[k * along];
+        }
+        for (int64_t k = 0; k < m; k++)
+            square += x[k * along] * x[k * along];
+        for (int64_t k = 0; k < m; k++)
+            x[k * along] /= sqrt(square);
+    }
+}
+
+static void fill_orthogonal(const ModelInput *in, Rng *rng, float *data)
+{
+    const int64_t n = shape_count(&in->type.shape), rows = in->type.shape.dim[0];
+    const int64_t columns = rows > 0 ? n / rows : 0;
+    Arena *arena = arena_new();
+    double *v = arena_array(arena, double, n + 1);
+    for (int64_t i = 0; i < n; i++)
+        v[i] = rng_normal(rng);
+    if (rows <= columns)
+        orthonormalise(v, rows, columns, columns, 1);
+    else
+        orthonormalise(v, columns, rows, 1, columns);
+    for (int64_t i = 0; i < n; i++)
+        data[i] = (float)(in->value * v[i]);
+    arena_free(arena);
+}
 
 static void fill(const ModelInput *in, uint64_t seed, void *data)
 {
     const int64_t n = shape_count(&in->type.shape);
     Rng rng;
     rng_init(&rng, seed, hash_bytes(in->name, strlen(in->name), 0));
+    if (in->init == INIT_ORTHOGONAL) {
+        fill_orthogonal(in, &rng, data);
+        return;
+    }
     for (int64_t i = 0; i < n; i++) {
         double x = in->value;
         if (in->init == INIT_UNIFORM)

@@ -12,6 +12,19 @@
 enum { RETURN_SEQUENCE, RETURN_LAST };
 enum { BIAS_DOUBLE, BIAS_SINGLE };
 enum { NORM_PRE, NORM_POST };
+enum {
+    WEIGHT_DEFAULT,
+    WEIGHT_XAVIER_UNIFORM,
+    WEIGHT_XAVIER_NORMAL,
+    WEIGHT_KAIMING_UNIFORM,
+    WEIGHT_KAIMING_NORMAL,
+    WEIGHT_ORTHOGONAL,
+    WEIGHT_UNIFORM,
+    WEIGHT_NORMAL,
+    WEIGHT_CONSTANT,
+    WEIGHT_ZEROS
+};
+enum { EDGE_CONSTANT, EDGE_REFLECT, EDGE_REPLICATE, EDGE_CIRCULAR };
 enum { DECAY_ALL, DECAY_WEIGHTS };
 enum { SCORE_LINEAR, SCORE_TANH };
 enum { PRECISION_AUTO, PRECISION_F32 };
@@ -38,10 +51,10 @@ struct Layer { /* fields are the keys of layers.def; a type uses those of its ro
     StrList input;
     int units, filters, layers, activation, ret, bias_kind, score, axis, axes, groups, heads,
         hidden;
-    int norm;
+    int norm, init, edge;
     bool bias, bidirectional, same, affine, causal, per_channel;
-    Dims kernel, stride, dilation, padding, output_padding, output, scale;
-    double momentum, eps, rate, slope, alpha, start;
+    Dims kernel, stride, dilation, padding, output_padding, output, scale, ahead, behind;
+    double momentum, eps, rate, slope, alpha, start, init_value, fill;
     Shape shape;
 };
 
@@ -63,8 +76,9 @@ struct OptimizerConfig {
 
 typedef enum InitKind {
     INIT_FILL,
-    INIT_UNIFORM, /* in [-value, value) */
-    INIT_NORMAL,  /* of deviation value */
+    INIT_UNIFORM,   /* in [-value, value) */
+    INIT_NORMAL,    /* of deviation value */
+    INIT_ORTHOGONAL /* rows, or columns where there are more rows, of length 1 and orthogonal */
 } InitKind;
 
 /* An input of the graph that a layer or an optimizer asked for. */

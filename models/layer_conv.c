@@ -74,7 +74,7 @@ Status layer_conv(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
         ws.dim[2 + i] = kernel[i];
         fan *= kernel[i];
     }
-    const Ref w = layer_param_uniform(lx, "weight", ws, fan);
+    const Ref w = layer_param_weight(lx, l, ws, fan);
     const Ref bias =
         l->bias ? layer_param_uniform(lx, "bias", shape_of(1, filters), fan) : REF_NONE;
     *out = layer_activate(lx, l, build_conv(lx->b, in[0], w, bias, &c));
@@ -114,7 +114,7 @@ Status layer_conv_transpose(LayerCx *lx, const Layer *l, const Ref *in, int nin,
         ws.dim[2 + i] = kernel[i];
         fan *= kernel[i];
     }
-    const Ref w = layer_param_uniform(lx, "weight", ws, fan);
+    const Ref w = layer_param_weight(lx, l, ws, fan);
     const Ref bias =
         l->bias ? layer_param_uniform(lx, "bias", shape_of(1, (int64_t)l->filters), fan) : REF_NONE;
     *out = layer_activate(lx, l, build_conv_transpose(lx->b, in[0], w, bias, &c));
@@ -192,5 +192,66 @@ Status layer_global_pool(LayerCx *lx, const Layer *l, const Ref *in, int nin, Re
         return layer_fail(lx, l, "wants an input of shape (T, C) or (H, W, C), got %s",
                           layer_shape_str(s));
     *out = build_global_pool(lx->b, pool_op(l), in[0]);
+    return ST_OK;
+}
+
+/* n steps of x along axis from lo on, in reverse or not. */
+static Ref piece(Builder *b, Ref x, int axis, int64_t lo, int64_t n, bool reverse)
+{
+    const Ref part = build_slice(b, x, axis, lo, n);
+    return reverse ? build_reverse(b, part, axis) : part;
+}
+
+/* The step at `at`, n times. */
+static Ref repeated(Builder *b, Ref x, int axis, int64_t at, int64_t n)
+{
+    Shape s = build_type(b, x).shape, without = s;
+    without.rank--;
+    for (int i = axis; i < without.rank; i++)
+        without.dim[i] = s.dim[i + 1];
+    s.dim[axis] = n;
+    const Ref one = build_reshape(b, build_slice(b, x, axis, at, 1), without);
+    return build_broadcast(b, one, s, 1u << axis);
+}
+
+/* lo steps before and hi after x; n steps are there. */
+static Ref extend(Builder *b, const Layer *l, Ref x, int axis, int64_t lo, int64_t hi)
+{
+    const int64_t n = build_type(b, x).shape.dim[axis];
+    Ref part[3];
+    int k = 0;
+    if (l->edge == EDGE_CONSTANT)
+        return build_pad(b, x, axis, lo, hi, l->fill);
+    if (lo > 0)
+        part[k++] = l->edge == EDGE_REFLECT    ? piece(b, x, axis, 1, lo, true)
+                    : l->edge == EDGE_CIRCULAR ? piece(b, x, axis, n - lo, lo, false)
+                                               : repeated(b, x, axis, 0, lo);
+    part[k++] = x;
+    if (hi > 0)
+        part[k++] = l->edge == EDGE_REFLECT    ? piece(b, x, axis, n - 1 - hi, hi, true)
+                    : l->edge == EDGE_CIRCULAR ? piece(b, x, axis, 0, hi, false)
+                                               : repeated(b, x, axis, n - 1, hi);
+    return build_concat(b, part, k, axis);
+}
+
+Status layer_pad(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
+{
+    (void)nin;
+    const int n = spatial_axes(l);
+    int64_t lo[3], hi[3];
+    TRY(layer_wants_rank(lx, l, in[0], n + 2, spatial_names(n)));
+    TRY(spread(lx, l, "before", &l->ahead, n, lo));
+    TRY(spread(lx, l, "after", &l->behind, n, hi));
+    const Shape s = layer_shape(lx, in[0]);
+    *out = in[0];
+    for (int i = 0; i < n; i++) {
+        const int64_t have = s.dim[1 + i], largest = lo[i] > hi[i] ? lo[i] : hi[i];
+        const bool mirrors = l->edge == EDGE_REFLECT, repeats = l->edge == EDGE_CIRCULAR;
+        if (largest > INT32_MAX || have < 1 || (mirrors && largest >= have) ||
+            (repeats && largest > have))
+            return layer_fail(lx, l, "cannot add %lld steps to axis %d of %s", (long long)largest,
+                              i, layer_shape_str(s));
+        *out = extend(lx->b, l, *out, 1 + i, lo[i], hi[i]);
+    }
     return ST_OK;
 }

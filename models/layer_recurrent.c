@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* layer_recurrent: lstm, gru and attention_pool.
+/* layer_recurrent: rnn, lstm, gru and attention_pool.
  *
  * A layer sees (B, T, C); a scan wants time in front.  The transposes at either end are views, so
  * they cost nothing where the scan's neighbours take them into their index maps.
@@ -11,7 +11,7 @@ static const char *suffixed(LayerCx *lx, const char *what, int layer, bool rever
     return arena_printf(lx->arena, "%s_l%d%s", what, layer, reverse ? "_reverse" : "");
 }
 
-typedef struct Cell { /* what lstm and gru differ in */
+typedef struct Cell { /* what rnn, lstm and gru differ in */
     int gates;
     Ref (*build)(Builder *b, Ref x, const Recurrent *r, bool last);
 } Cell;
@@ -36,7 +36,7 @@ static Recurrent recurrent_params(LayerCx *lx, const Layer *l, const Cell *cell,
     }
     const Ref hh =
         layer_param_uniform(lx, suffixed(lx, "bias_hh", layer, reverse), shape_of(1, g), h);
-    if (cell->gates == 4) {
+    if (cell->gates != 3) {
         r.bias = build_op2(b, OP_add, r.bias, hh);
     } else { /* the part of r and z may be added before the loop, that of n may not */
         r.bias =
@@ -69,6 +69,12 @@ static Status build_recurrent(LayerCx *lx, const Layer *l, const Cell *cell, Ref
     }
     *out = l->ret == RETURN_LAST ? x : build_transpose(lx->b, x, time_first);
     return ST_OK;
+}
+
+Status layer_rnn(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
+{
+    (void)nin;
+    return build_recurrent(lx, l, &(Cell){ 1, build_rnn }, in[0], out);
 }
 
 Status layer_lstm(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)

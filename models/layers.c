@@ -54,6 +54,38 @@ Ref layer_param_uniform(LayerCx *lx, const char *suffix, Shape shape, int64_t fa
     return layer_param(lx, suffix, shape, INIT_UNIFORM, 1 / sqrt(fan > 0 ? (double)fan : 1));
 }
 
+/* torch.nn.init, of a layer followed by relu: gain sqrt(2) for kaiming, 1 for the others. */
+Ref layer_param_weight(LayerCx *lx, const Layer *l, Shape shape, int64_t fan)
+{
+    double taps = 1;
+    for (int i = 2; i < shape.rank; i++)
+        taps *= (double)shape.dim[i];
+    const double in = fmax(taps * (double)shape.dim[1], 1);
+    const double both = in + taps * (double)shape.dim[0];
+    switch (l->init) {
+    case WEIGHT_XAVIER_UNIFORM:
+        return layer_param(lx, "weight", shape, INIT_UNIFORM, sqrt(6 / both));
+    case WEIGHT_XAVIER_NORMAL:
+        return layer_param(lx, "weight", shape, INIT_NORMAL, sqrt(2 / both));
+    case WEIGHT_KAIMING_UNIFORM:
+        return layer_param(lx, "weight", shape, INIT_UNIFORM, sqrt(6 / in));
+    case WEIGHT_KAIMING_NORMAL:
+        return layer_param(lx, "weight", shape, INIT_NORMAL, sqrt(2 / in));
+    case WEIGHT_ORTHOGONAL:
+        return layer_param(lx, "weight", shape, INIT_ORTHOGONAL, 1);
+    case WEIGHT_UNIFORM:
+        return layer_param(lx, "weight", shape, INIT_UNIFORM, l->init_value);
+    case WEIGHT_NORMAL:
+        return layer_param(lx, "weight", shape, INIT_NORMAL, l->init_value);
+    case WEIGHT_CONSTANT:
+        return layer_param(lx, "weight", shape, INIT_FILL, l->init_value);
+    case WEIGHT_ZEROS:
+        return layer_param(lx, "weight", shape, INIT_FILL, 0);
+    default:
+        return layer_param_uniform(lx, "weight", shape, fan);
+    }
+}
+
 /* Of leaky_relu the slope, of elu alpha. */
 static double slope_of(const Layer *l, Activation a)
 {
@@ -97,7 +129,7 @@ Status layer_dense(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out
         return layer_fail(lx, l, "wants an input with an axis to multiply, got %s",
                           layer_shape_str(s));
     const int64_t n = s.dim[s.rank - 1];
-    const Ref w = layer_param_uniform(lx, "weight", shape_of(2, (int64_t)l->units, n), n);
+    const Ref w = layer_param_weight(lx, l, shape_of(2, (int64_t)l->units, n), n);
     const Ref bias =
         l->bias ? layer_param_uniform(lx, "bias", shape_of(1, (int64_t)l->units), n) : REF_NONE;
     *out = layer_activate(lx, l, build_linear(lx->b, in[0], w, bias));

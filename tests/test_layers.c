@@ -450,6 +450,60 @@ static void upsample_loop(const LayerRun *r, double *y)
     }
 }
 
+/* T steps of y from those of x at index[] */
+static void pick(const LayerRun *r, const int *index, int n, double *y)
+{
+    for (int i = 0; i < B * n * C; i++)
+        y[i] = layer_run_in(r, "x")[(i / C / n * T + index[i / C % n]) * C + i % C];
+}
+
+static void reflect_loop(const LayerRun *r, double *y)
+{
+    pick(r, (int[]){ 3, 2, 1, 0, 1, 2, 3, 4, 3, 2, 1, 0 }, 12, y);
+}
+
+static void replicate_loop(const LayerRun *r, double *y)
+{
+    pick(r, (int[]){ 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4 }, 11, y);
+}
+
+static void circular_loop(const LayerRun *r, double *y)
+{
+    for (int i = 0; i < B * 7 * 12 * 2; i++) {
+        const int c = i % 2, w = (i / 2 % 12 - 5 + 5) % 5, h = (i / 24 % 7 - 1 + 3) % 3;
+        y[i] = layer_run_in(r, "x")[((i / 168 * 3 + h) * 5 + w) * 2 + c];
+    }
+}
+
+/* ---- recurrence ---- */
+
+static void rnn_direction(const LayerRun *r, const char *suffix, int first, double *y)
+{
+    static const char *const what[] = { "weight_ih", "weight_hh", "bias_ih", "bias_hh" };
+    const double *p[4];
+    for (int i = 0; i < 4; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "l.%s_l0%s", what[i], suffix);
+        p[i] = layer_run_in(r, name);
+    }
+    for (int b = 0; b < B; b++) {
+        double h[4] = { 0 }, next[4], add[4];
+        for (int s = 0; s < T; s++) {
+            const int t = first ? first - s : s;
+            linear(layer_run_in(r, "x") + (b * T + t) * C, p[0], p[2], 1, C, 4, next);
+            linear(h, p[1], p[3], 1, 4, 4, add);
+            for (int k = 0; k < 4; k++)
+                y[(b * T + t) * 8 + (first ? 4 : 0) + k] = h[k] = tanh(next[k] + add[k]);
+        }
+    }
+}
+
+static void rnn_loop(const LayerRun *r, double *y)
+{
+    rnn_direction(r, "", 0, y);
+    rnn_direction(r, "_reverse", T - 1, y);
+}
+
 /* ---- all ---- */
 
 #define L                   "{\"name\": \"l\", \"type\": "
@@ -517,6 +571,17 @@ static const LayerCase cases[] = {
     { "quantile", DENSE(5), "[6]", "[5]", NULL, NULL,
       REST("{\"type\": \"quantile\", \"quantile\": 0.8}", "{\"type\": \"sgd\"}") },
     { "kl", DENSE(5), "[6]", "[5]", NULL, NULL, REST("{\"type\": \"kl\"}", "{\"type\": \"sgd\"}") },
+    { "rnn", L "\"rnn\", \"units\": 4, \"bidirectional\": true}", "[5, 6]", "[5, 8]", NULL,
+      rnn_loop },
+    { "rnn, last", L "\"rnn\", \"units\": 4, \"layers\": 2, \"return\": \"last\"}", "[5, 6]",
+      "[4]" },
+    { "pad1d, reflect", L "\"pad1d\", \"before\": 3, \"after\": 4, \"mode\": \"reflect\"}",
+      "[5, 6]", "[12, 6]", NULL, reflect_loop },
+    { "pad1d, replicate", L "\"pad1d\", \"before\": 6, \"mode\": \"replicate\"}", "[5, 6]",
+      "[11, 6]", NULL, replicate_loop },
+    { "pad2d, circular",
+      L "\"pad2d\", \"before\": [1, 5], \"after\": [3, 2], \"mode\": \"circular\"}", "[3, 5, 2]",
+      "[7, 12, 2]", NULL, circular_loop },
 };
 
 static void layer_is_its_loop(void **state)

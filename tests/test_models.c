@@ -861,6 +861,82 @@ static void initialisers_depend_on_name_and_seed(void **state)
     stop(b);
 }
 
+/* Mean square of the weight of a dense layer of 12 by 8, or 8 by 12, and its bound. */
+static void look_at_init(const char *init, int units, int in, double *square, double *largest)
+{
+    char text[512];
+    float w[96];
+    Bench bench, *b = &bench;
+    const Type t = { DT_F32, row_shape(2, (int64_t[]){ units, in }) };
+    snprintf(text, sizeof text,
+             "{\"data\": {\"random\": {\"x\": [%d], \"y\": [%d], \"rows\": 8}}, \"layers\": "
+             "[{\"name\": \"l\", \"type\": \"dense\", \"units\": %d, \"init\": %s}],"
+             "\"loss\": {\"type\": \"mse\"}}",
+             in, units, units, init);
+    start_text(b, text, 1);
+    OK(model_init_tensor(&b->cx, b->m, &b->d, "l.weight", &t, w));
+    *square = *largest = 0;
+    for (int i = 0; i < 96; i++) {
+        *square += (double)w[i] * (double)w[i] / 96;
+        *largest = fmax(*largest, fabs((double)w[i]));
+    }
+    stop(b);
+}
+
+static void initialisers_have_their_spread(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *init;
+        double square, bound; /* the mean of the distribution; 0: not bounded */
+    } want[] = {
+        { "\"xavier_uniform\"", 2.0 / 20, 0.5477225575051661 },
+        { "\"xavier_normal\"", 2.0 / 20, 0 },
+        { "\"kaiming_uniform\"", 2.0 / 12, 0.7071067811865476 },
+        { "\"kaiming_normal\"", 2.0 / 12, 0 },
+        { "\"uniform\", \"init_value\": 0.3", 0.03, 0.3 },
+        { "\"normal\", \"init_value\": 0.3", 0.09, 0 },
+    };
+    double square, largest;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        look_at_init(want[i].init, 8, 12, &square, &largest);
+        if (!(fabs(square / want[i].square - 1) < 0.4))
+            fail_msg("%s: mean square %g, wants about %g", want[i].init, square, want[i].square);
+        if (want[i].bound > 0)
+            assert_true(largest <= want[i].bound * (1 + 1e-6) && largest > 0.8 * want[i].bound);
+    }
+    look_at_init("\"constant\", \"init_value\": 0.25", 8, 12, &square, &largest);
+    assert_true(fabs(square - 0.0625) < 1e-12 && largest == 0.25);
+    look_at_init("\"zeros\"", 8, 12, &square, &largest);
+    assert_true(largest == 0);
+}
+
+static void orthogonal_weights_are_orthogonal(void **state)
+{
+    (void)state;
+    Bench bench, *b = &bench;
+    float w[96];
+    start_text(b,
+               "{\"data\": {\"random\": {\"x\": [8], \"y\": [8], \"rows\": 8}}, \"layers\": ["
+               "{\"name\": \"tall\", \"type\": \"dense\", \"units\": 12, \"init\": \"orthogonal\"},"
+               "{\"name\": \"wide\", \"type\": \"dense\", \"units\": 8, \"init\": \"orthogonal\"}],"
+               "\"loss\": {\"type\": \"mse\"}}",
+               1);
+    for (int wide = 0; wide < 2; wide++) {
+        const Type t = { DT_F32, row_shape(2, (int64_t[]){ wide ? 8 : 12, wide ? 12 : 8 }) };
+        OK(model_init_tensor(&b->cx, b->m, &b->d, wide ? "wide.weight" : "tall.weight", &t, w));
+        for (int i = 0; i < 8; i++)
+            for (int j = 0; j < 8; j++) {
+                double dot = 0;
+                for (int k = 0; k < 12; k++)
+                    dot += wide ? (double)w[i * 12 + k] * (double)w[j * 12 + k]
+                                : (double)w[k * 8 + i] * (double)w[k * 8 + j];
+                assert_true(fabs(dot - (i == j)) < 1e-6);
+            }
+    }
+    stop(b);
+}
+
 static void probes_are_outputs_of_their_own_graph(void **state)
 {
     (void)state;
@@ -987,6 +1063,8 @@ int main(void)
         cmocka_unit_test(losses_are_their_formulas),
         cmocka_unit_test(optimizers_are_their_formulas),
         cmocka_unit_test(initialisers_depend_on_name_and_seed),
+        cmocka_unit_test(initialisers_have_their_spread),
+        cmocka_unit_test(orthogonal_weights_are_orthogonal),
         cmocka_unit_test(probes_are_outputs_of_their_own_graph),
         cmocka_unit_test(shapes_that_do_not_fit_are_said),
         cmocka_unit_test(odd_values_give_a_graph_or_a_message),
