@@ -512,7 +512,8 @@ static ExprId demand_input(Demand *d, int scope, Ref r, const Ix *at)
     Ix full[MAX_RANK + 1];
     const bool per_step = k < scan->attr.scan.ncarry + scan->attr.scan.nstep;
     full[0] = d->step;
-    memcpy(full + per_step, at, sizeof *at * (size_t)s->rank);
+    if (s->rank)
+        memcpy(full + per_step, at, sizeof *at * (size_t)s->rank);
     return demand(d, 0, scan->arg[k], full);
 }
 
