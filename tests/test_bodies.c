@@ -4,7 +4,7 @@
  * as 0xff bytes and has a red zone behind it.  Kernels share out a C file, as compilers are slow.
  *
  * GTC_FUZZ_COUNT bodies, from seed GTC_FUZZ_SEED on.  GTC_VERBOSE tells each seed before it runs,
- * and why the last-resort planner had to take a body. */
+ * and why the last-resort planner had to take a body.  GTC_PLAN_ONLY compiles and runs nothing. */
 #include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -48,7 +48,7 @@ typedef struct Count {
     int bodies, kernels, wrong, resorts;
     int64_t compared, skipped;
     const Body *at; /* the body at hand */
-    bool verbose;
+    bool verbose, plan_only;
 } Count;
 
 /* ------------------------------------------------------------ bodies */
@@ -393,7 +393,7 @@ static void check_batch(uint64_t first, int n, Count *count)
             plan_case(&cx, arena, &c[i * RUNS + k], count);
         }
     }
-    for (int lanes = machine_lanes(); lanes >= 4; lanes /= 2)
+    for (int lanes = machine_lanes(); lanes >= 4 && !count->plan_only; lanes /= 2)
         check_lanes(c, n * RUNS, lanes, count);
     count->bodies += n;
     arena_free(arena);
@@ -409,7 +409,8 @@ static void random_bodies_agree(void **state)
 {
     (void)state;
     const long n = from_env("GTC_FUZZ_COUNT", 150), first = from_env("GTC_FUZZ_SEED", 1);
-    Count count = { .verbose = getenv("GTC_VERBOSE") != NULL };
+    Count count = { .verbose = getenv("GTC_VERBOSE") != NULL,
+                    .plan_only = getenv("GTC_PLAN_ONLY") != NULL };
     for (long i = 0; i < n; i += BATCH)
         check_batch((uint64_t)(first + i), n - i < BATCH ? (int)(n - i) : BATCH, &count);
     print_message("%d bodies, %d kernels, %d of the last resort; %lld elements compared, %lld "
