@@ -276,6 +276,8 @@ def tools():
     p = good("opt", "-", "--passes=dce", stdin=gir)
     check("exp %x" in p.stdout, "opt prints the graph", p)
     fails(3, r"<stdin>:1:\d+: error", "opt", "-", stdin="graf")
+    p = good("opt", "-", "--passes=dce", stdin="# a golden file\n" + gir + "# expect:\n" + gir)
+    check(p.stdout.count("graph (") == 1, "opt reads a golden file", p)
     fails(2, "nosuchpass", "opt", "-", "--passes=nosuchpass", stdin=gir)
     check(good("opt", "--list").stdout.count("\n") > 3, "opt --list")
     p = good("emit", "price.json")
