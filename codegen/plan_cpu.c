@@ -493,7 +493,8 @@ static int64_t choose_block(const Planner *pl, const Phase *ph)
         want = share;
     if (want < 1)
         want = 1;
-    for (int64_t b = want; b > want / 2; b--) /* a block that divides needs no code for a rest */
+    enum { TRIES = 256 };
+    for (int64_t b = want; b > want / 2 && b > want - TRIES; b--) /* no code for a rest */
         if (n % b == 0 && !vec)
             return b;
     return vec ? size_round_up(want, pl->t->lanes) : want;
