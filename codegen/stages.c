@@ -784,6 +784,8 @@ static void scan_roots(Demand *d)
             d->nmemo = 0;
         }
     }
+    for (uint32_t i = ncarry; i < b->nout && trip == 0; i++)
+        scan_result_places(d, i, place, 16); /* nothing to store, but readers find their buffers */
     d->when = WHEN_LAST;
     d->nmemo = 0;
     for (uint32_t i = 0; i < ncarry; i++) {

@@ -491,6 +491,16 @@ static void test_regressions(void **state)
           "  %3 = pad %2 lo=[3] hi=[0] value=0x1p0 : f32[411]\n"
           "  return %1, %3\n}\n",
           { 0 });
+    CHECK("graph (%h: f32[]) {\n"
+          "  %s = scan %h carry=1 step=0 trip=0 (%x: f32[]) {\n"
+          "    %1 = neg %x : f32[]\n"
+          "    return %1, %x\n"
+          "  }\n"
+          "  %last = get %s index=0 : f32[]\n"
+          "  %all = get %s index=1 : f32[0]\n"
+          "  %2 = amax %all axes=[0] : f32[]\n"
+          "  return %last, %2\n}\n",
+          { 0 });
 }
 
 int main(void)
