@@ -148,6 +148,14 @@ Status layer_last(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
     return ST_OK;
 }
 
+Status layer_transpose(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
+{
+    (void)nin;
+    TRY(layer_wants_rank(lx, l, in[0], 3, "(T, C)"));
+    *out = build_transpose(lx->b, in[0], (int[]){ 0, 2, 1 });
+    return ST_OK;
+}
+
 static int64_t row_count(Shape s)
 {
     int64_t n = 1;
@@ -213,7 +221,9 @@ Status layer_concat(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *ou
 
 Status layer_combine(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
 {
-    const Op op = strcmp(l->type->name, "add") == 0 ? OP_add : OP_mul;
+    const Op op = strcmp(l->type->name, "add") == 0        ? OP_add
+                  : strcmp(l->type->name, "subtract") == 0 ? OP_sub
+                                                           : OP_mul;
     const Shape first = layer_shape(lx, in[0]);
     *out = in[0];
     for (int i = 1; i < nin; i++) {

@@ -475,6 +475,18 @@ static void circular_loop(const LayerRun *r, double *y)
     }
 }
 
+static void transpose_loop(const LayerRun *r, double *y)
+{
+    for (int i = 0; i < B * T * C; i++)
+        y[i] = layer_run_in(r, "x")[(i / T / C * T + i % T) * C + i / T % C];
+}
+
+static void subtract_loop(const LayerRun *r, double *y)
+{
+    for (int i = 0; i < B * T * C; i++)
+        y[i] = layer_run_in(r, "x")[i] - 2 * layer_run_in(r, "z")[i];
+}
+
 /* ---- recurrence ---- */
 
 static void rnn_direction(const LayerRun *r, const char *suffix, int first, double *y)
@@ -582,6 +594,9 @@ static const LayerCase cases[] = {
     { "pad2d, circular",
       L "\"pad2d\", \"before\": [1, 5], \"after\": [3, 2], \"mode\": \"circular\"}", "[3, 5, 2]",
       "[7, 12, 2]", NULL, circular_loop },
+    { "subtract", L "\"subtract\", \"input\": [\"x\", \"z\", \"z\"]}", "[5, 6]", "[5, 6]", "[5, 6]",
+      subtract_loop },
+    { "transpose", L "\"transpose\"}", "[5, 6]", "[6, 5]", NULL, transpose_loop },
 };
 
 static void layer_is_its_loop(void **state)

@@ -66,7 +66,8 @@ static void shape_data(Bench *b)
     }
     const int64_t columns = c->features.n ? c->features.n + 4 * c->categories.n : 1;
     d->input[0].shape = row_shape(2, (int64_t[]){ c->window, columns });
-    d->target = row_shape(1, (int64_t[]){ c->targets.n ? c->targets.n : 1 });
+    const int64_t steps = c->nhorizons ? c->nhorizons : 1;
+    d->target = row_shape(1, (int64_t[]){ (c->targets.n ? c->targets.n : 1) * steps });
 }
 
 static void start_parsed(Bench *b, Model *m, int batch)
@@ -230,6 +231,12 @@ static const Small models[] = {
         "layers.conv2.filters=3", "layers.conv3.filters=2" } },
     { "models/lstm_attention.json", { "data.window=6", "layers.lstm.units=3" } },
     { "models/anc_lstm.json", { "data.window=6", "layers.lstm.units=3", "layers.hidden.units=4" } },
+    { "models/etth1_dlinear.json",
+      { "data.window=7", "data.steps=3", "layers.edges.before=2", "layers.edges.after=2",
+        "layers.trend.kernel=5", "layers.linear_trend.units=3", "layers.linear_season.units=3" } },
+    { "models/tcn.json",
+      { "data.window=11", "layers.in.units=3", "layers.conv1.filters=3", "layers.conv2.filters=3",
+        "layers.conv3.filters=3" } },
     { "bench/nets/mlp.json", { "data.random.x=[6]", "layers.l0.units=5", "layers.l2.units=4" } },
     { "bench/nets/cnnlstm.json",
       { "data.random.x=[6,2]", "layers.c1.filters=3", "layers.c2.filters=3", "layers.l.units=3",
