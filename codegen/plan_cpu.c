@@ -356,6 +356,31 @@ static bool phase_stores(const Planner *pl, const Phase *ph, uint16_t buf)
     return false;
 }
 
+/* What every thread computes for itself it holds whole: a buffer that another phase shares out (the
+ * parts of a concat may differ so) is shared by all its writers. */
+static void agree_on_each(Planner *pl)
+{
+    for (bool again = true; again;) {
+        again = false;
+        for (uint32_t b = 0; b < pl->s->nbuf; b++) {
+            Phase *each = NULL;
+            bool other = false;
+            for (int i = 0; i < pl->p->nphase; i++) {
+                Phase *ph = &pl->p->phase[i];
+                if (!phase_stores(pl, ph, (uint16_t)b))
+                    continue;
+                each = ph->each ? ph : each;
+                other |= !ph->each;
+            }
+            if (!each || !other)
+                continue;
+            each->each = false;
+            each->team = team_axis(pl, each, NULL);
+            again = true;
+        }
+    }
+}
+
 struct ReadIn {
     uint16_t buf;
     bool found;
@@ -604,6 +629,7 @@ Status plan_cpu(Ctx *cx, Arena *arena, const Target *t, const Graph *body, bool 
     pl.p->s = pl.s;
     pl.p->planner = plain ? "plain" : "cpu";
     nests_to_phases(&pl, nest, nnest);
+    agree_on_each(&pl);
     choose_homes(&pl);
     fold_to_block(&pl);
     plan_nests(&pl);

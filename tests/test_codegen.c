@@ -491,6 +491,12 @@ static void test_regressions(void **state)
           "  %3 = pad %2 lo=[3] hi=[0] value=0x1p0 : f32[411]\n"
           "  return %1, %3\n}\n",
           { 0 });
+    CHECK("graph (%a: f32[5], %b: f32[1]) {\n"
+          "  %1 = concat %a, %a, %a, %b axis=0 : f32[16]\n"
+          "  %2 = matmul %1, %1 over=[[],[]] batch=[[0],[0]] : f32[16]\n"
+          "  %3 = tanh %2 : f32[16]\n"
+          "  return %3, %a\n}\n",
+          { 0 });
     CHECK("graph (%h: f32[]) {\n"
           "  %s = scan %h carry=1 step=0 trip=0 (%x: f32[]) {\n"
           "    %1 = neg %x : f32[]\n"
