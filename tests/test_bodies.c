@@ -49,6 +49,7 @@ typedef struct Count {
     int64_t compared, skipped;
     const Body *at; /* the body at hand */
     bool verbose, plan_only;
+    char heard[512]; /* the last warning */
 } Count;
 
 /* ------------------------------------------------------------ bodies */
@@ -284,6 +285,8 @@ static int machine_lanes(void)
 static void hear(void *arg, LogLevel level, const char *text)
 {
     Count *count = arg;
+    if (level == LOG_WARN)
+        snprintf(count->heard, sizeof count->heard, "%s", text);
     if (level != LOG_WARN || !strstr(text, "last-resort"))
         return;
     count->resorts++;
@@ -322,8 +325,10 @@ static void plan_case(Ctx *cx, Arena *arena, Case *c, Count *count)
     count->at = c->body;
     const Status st = (c->plain ? kernel_build_plain_c : kernel_build_c)(
         cx, arena, &target, c->body->outer, c->body->fusion, &c->k);
-    if (st != ST_OK)
-        complain(c, count, "no kernel: %s", cx->msg);
+    if (st != ST_OK || strcmp(c->k.planner, "none") == 0) {
+        complain(c, count, "%s", st != ST_OK ? cx->msg : count->heard);
+        c->k.source = NULL;
+    }
     count->kernels++;
 }
 
