@@ -597,6 +597,9 @@ static const LayerCase cases[] = {
     { "subtract", L "\"subtract\", \"input\": [\"x\", \"z\", \"z\"]}", "[5, 6]", "[5, 6]", "[5, 6]",
       subtract_loop },
     { "transpose", L "\"transpose\"}", "[5, 6]", "[6, 5]", NULL, transpose_loop },
+    { "transformer_block with dropout",
+      L "\"transformer_block\", \"heads\": 2, \"dropout\": 0.3, \"activation\": \"silu\"}",
+      "[5, 6]", "[5, 6]" },
 };
 
 static void layer_is_its_loop(void **state)
