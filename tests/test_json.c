@@ -221,12 +221,12 @@ static void says_where_and_what(void **state)
           "  layers.y.units=0\n                 ^" },
         { MODEL(Y, ""), "nonsense", "--set", 1, 9,
           "wants KEY=VALUE, such as train.epochs=3\n  nonsense\n          ^" },
-        { MODEL("{\"name\": \"a\", \"type\": \"dense\", \"units\": 2, \"input\": \"z\"},\n  " Y,
+        { MODEL("{\"name\": \"a\", \"type\": \"dense\", \"units\": 2, \"input\": \"xs\"},\n  " Y,
                 ""),
           NULL, "m.json", 4, 55,
-          "layers[0].input: no earlier layer and no data input has the name \"z\"  "
+          "layers[0].input: no earlier layer and no data input has the name \"xs\"  "
           "(/layers/0/input)\n"
-          "    {\"name\": \"a\", \"type\": \"dense\", \"units\": 2, \"input\": \"z\"},\n"
+          "    {\"name\": \"a\", \"type\": \"dense\", \"units\": 2, \"input\": \"xs\"},\n"
           "                                                        ^\ndid you mean \"x\"?" },
         { MODEL(Y ",\n  " Y, ""), NULL, "m.json", 5, 12,
           "layers[1].name: layers[0] has this name too  (/layers/1/name)\n    " Y
