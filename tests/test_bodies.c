@@ -413,7 +413,7 @@ static long from_env(const char *name, long otherwise)
 static void random_bodies_agree(void **state)
 {
     (void)state;
-    const long n = from_env("GTC_FUZZ_COUNT", 150), first = from_env("GTC_FUZZ_SEED", 1);
+    const long n = from_env("GTC_FUZZ_COUNT", 120), first = from_env("GTC_FUZZ_SEED", 1);
     Count count = { .verbose = getenv("GTC_VERBOSE") != NULL,
                     .plan_only = getenv("GTC_PLAN_ONLY") != NULL };
     for (long i = 0; i < n; i += BATCH)
