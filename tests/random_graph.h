@@ -13,8 +13,8 @@ typedef struct RandomOptions {
     bool dtypes;       /* all of them; else f32, i32 and bool */
     bool grads;        /* grad nodes */
     bool bodies;       /* scans and fusions, nested */
-    bool fused;        /* what a fusion may hold: at most one scan, nothing in it, no f64, no gradient,
-                          inputs of kind batch, little that is unused; larger extents */
+    bool fused;        /* what a fusion may hold: at most one scan, nothing in it, no f64, inputs
+                          of kind batch, little that is unused; larger extents too */
     bool random;       /* the op rand */
     bool tame;         /* keeps values finite and moderate: no log of negatives, no exp of large */
 } RandomOptions;
