@@ -37,6 +37,7 @@ typedef struct KBuf {
     int64_t offset;
     int8_t rank;
     int64_t shape[MAX_RANK], stride[MAX_RANK]; /* elements; the last stride is 1 */
+    bool slots;   /* the first dimension is the time slot of what one step hands to the next */
     bool aliased; /* shares memory with another buffer of the kernel: no `restrict` */
 } KBuf;
 
@@ -67,6 +68,7 @@ typedef enum KOp {
 typedef struct KNode {
     uint8_t op;
     uint8_t bind, unroll; /* LOOP */
+    bool step;            /* LOOP: over the steps of a scan */
     uint8_t lanes;        /* LOAD STORE LANES LANE TAIL: active lanes (scalar access: 1) */
     uint8_t nargs, nguard;
     uint16_t ew; /* EW, REDUCE: an Op */
@@ -109,6 +111,8 @@ void kir_print(const Kir *k, Strbuf *out);
  * what another iteration of a TEAM loop wrote; every value defined before use, types right;
  * accumulators set only in scope.  Fails with ST_INTERNAL, naming the buffer and the index. */
 Status kir_verify(Ctx *cx, const Kir *k);
+/* Part of it (kir_slots.c): the time slots of carries suffice. */
+Status kir_verify_slots(Ctx *cx, const Kir *k);
 
 /* Spells k as the C function `name` (emit_c.c); header_comment stands above it. */
 void emit_c(const Kir *k, const char *name, const char *header_comment, Strbuf *out);

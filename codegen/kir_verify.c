@@ -848,5 +848,6 @@ Status kir_verify(Ctx *cx, const Kir *k)
     v.made = arena_array(k->arena, bool, k->nval);
     TRY(check_buffers(&v));
     TRY(walk(&v, k->body));
-    return check_accesses(&v);
+    TRY(check_accesses(&v));
+    return kir_verify_slots(cx, k);
 }

@@ -371,7 +371,9 @@ static void phase_body(Low *l, const Phase *ph)
         const bool loop = when == WHEN_STEP && l->s->seq;
         if (loop) {
             const Var v = ix_var_new(l->p, "step", l->s->trip);
+            KNode **const at = l->tail;
             o = low_open(l, v, BIND_SERIAL, 0);
+            (*at)->step = true;
             l->env[l->s->seq] = ix_var(l->p, v);
         }
         for (int i = 0; i < ph->nnest; i++)

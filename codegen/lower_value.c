@@ -153,9 +153,12 @@ BufId low_buf(Low *l, uint16_t b)
     if (l->buf[b])
         return (BufId)(l->buf[b] - 1);
     const GBuf *g = &l->s->buf[b];
-    KBuf kb = {
-        .name = g->name, .dt = g->dt, .arg = g->arg, .rank = g->rank, .offset = l->plan->offset[b]
-    };
+    KBuf kb = { .name = g->name,
+                .dt = g->dt,
+                .arg = g->arg,
+                .rank = g->rank,
+                .slots = g->slots,
+                .offset = l->plan->offset[b] };
     kb.cls = g->is_in                  ? BUF_IN
              : g->is_out               ? BUF_OUT
              : g->home == HOME_PRIVATE ? BUF_PRIVATE

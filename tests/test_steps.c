@@ -196,8 +196,8 @@ static void compare_tail(const Setup *base, int rows)
 static void tail_is_a_smaller_batch(void **state)
 {
     (void)state;
-    enum { BATCH = 7 };
-    static const int rows[] = { 1, 3, BATCH - 1 };
+    enum { BATCH = 40 };
+    static const int rows[] = { 1, 31, BATCH - 1 };
     for (int mode = GTC_EAGER; mode <= GTC_DEFAULT; mode++) {
         const Setup nets[] = {
             { .text = regression, .x = { 2, { 9, 3 } } },
