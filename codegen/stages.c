@@ -680,6 +680,14 @@ static Place temp_place(Demand *d, const char *prefix, Ref r, const Type *t, int
     return (Place){ .buf = buffer(d, arena_printf(d->s->arena, "%s%u", prefix, r), t, lead) };
 }
 
+/* A value goes to at most so many places; with more, no kernel is made of the body. */
+static bool has_room(Demand *d, int n, int max)
+{
+    if (n >= max)
+        d->status = FAIL(d->cx, TYPE, "a value with more than %d uses as a result", max);
+    return n < max;
+}
+
 /* Roots of the fusion body from node `from` on, in order; the scan's own come in between. */
 static void body_roots(Demand *d, Ref from, Ref to)
 {
@@ -690,7 +698,7 @@ static void body_roots(Demand *d, Ref from, Ref to)
         if (g->node[r].op == OP_get) /* of the scan: stored by it */
             continue;
         for (uint32_t i = 0; i < g->nout; i++)
-            if (g->out[i].value == r && n < 16)
+            if (g->out[i].value == r && has_room(d, n, 16))
                 place[n++] = (Place){ .buf = (uint16_t)(g->ninput + i) };
         if (d->stored[0][r]) {
             if (n == 0)
@@ -714,14 +722,14 @@ static int scan_result_places(Demand *d, uint32_t index, Place *place, int max)
         if (get->op != OP_get || get->arg[0] != d->scan || get->attr.get.index != index)
             continue;
         const int first = n;
-        for (uint32_t i = 0; i < g->nout && n < max; i++)
-            if (g->out[i].value == r)
+        for (uint32_t i = 0; i < g->nout; i++)
+            if (g->out[i].value == r && has_room(d, n, max))
                 place[n++] = (Place){ .buf = (uint16_t)(g->ninput + i) };
         bool used = false;
         for (Ref u = r + 1; u < g->nnode; u++)
             for (uint32_t i = 0; i < g->node[u].nargs; i++)
                 used |= g->node[u].arg[i] == r;
-        if (used && n == first && n < max)
+        if (used && n == first && has_room(d, n, max))
             place[n++] = temp_place(d, "g", r, &get->type, 0);
         if (n > first)
             d->bind[0][r] = (Binding){ .bound = true, .buf = place[first].buf };
@@ -769,8 +777,8 @@ static void scan_roots(Demand *d)
                         place[k].lead = d->step;
                     }
             }
-        for (uint32_t i = 0; i < ncarry && n < 16; i++)
-            if (b->out[i].value == r)
+        for (uint32_t i = 0; i < ncarry; i++)
+            if (b->out[i].value == r && has_room(d, n, 16))
                 place[n++] = (Place){ d->carry[i], true, next };
         if (d->stored[1][r]) {
             if (n == 0)

@@ -509,13 +509,40 @@ static void test_regressions(void **state)
           { 0 });
 }
 
+/* More results of one value than a kernel has places for: no kernel, rather than lost stores. */
+static void test_too_many_results(void **state)
+{
+    (void)state;
+    Ctx cx;
+    ctx_init(&cx);
+    Arena *arena = arena_new();
+    Strbuf text = { 0 };
+    strbuf_add(&text, "graph (%x: f32[4]) {\n  %y = exp %x : f32[4]\n  return %y");
+    for (int i = 1; i < 20; i++)
+        strbuf_add(&text, ", %y");
+    strbuf_add(&text, "\n}\n");
+    Graph *body;
+    Ref fusion;
+    assert_int_equal(graph_parse(&cx, arena, "body", strbuf_str(&text), &body), ST_OK);
+    Graph *g = wrap(&cx, arena, body, &fusion);
+    const Target target = {
+        .lanes = 4, .vector_regs = 16, .threads = 2, .l1_bytes = 32768, .l2_bytes = 1 << 20
+    };
+    Kernel k;
+    assert_int_equal(kernel_build_c(&cx, arena, &target, g, fusion, &k), ST_OK);
+    assert_string_equal(k.planner, "none");
+    assert_string_equal(k.source, "");
+    strbuf_free(&text);
+    arena_free(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_map),         cmocka_unit_test(test_matmul),
         cmocka_unit_test(test_rows),        cmocka_unit_test(test_conv),
         cmocka_unit_test(test_scan),        cmocka_unit_test(test_views),
-        cmocka_unit_test(test_regressions),
+        cmocka_unit_test(test_regressions), cmocka_unit_test(test_too_many_results),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
