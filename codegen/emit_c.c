@@ -439,6 +439,11 @@ static void put_node(Emit *e, const KNode *n)
     case K_STORE:
         put_store(e, n);
         return;
+    case K_PICK:
+        strbuf_printf(e->out, "const long %s = gtc_pick(", ix_var_name(e->k->pool, n->var));
+        put_vals(e, n->arg, 1);
+        strbuf_printf(e->out, ", %lldL);\n", (long long)ix_var_count(e->k->pool, n->var));
+        return;
     case K_SET:
         strbuf_printf(e->out, "a%u = ", n->dst);
         break;

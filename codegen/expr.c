@@ -32,9 +32,11 @@ static uint64_t expr_hash(const Expr *e)
 {
     const struct {
         uint8_t kind, reg, nargs, nix;
-        uint16_t op, buf, stage, pad[3]; /* no hole: every byte is hashed */
+        uint16_t op, buf, stage, var, pad[2]; /* no hole: every byte is hashed */
         double value;
-    } head = { e->kind, e->reg, e->nargs, e->nix, e->op, e->buf, e->stage, { 0 }, e->value };
+    } head = {
+        e->kind, e->reg, e->nargs, e->nix, e->op, e->buf, e->stage, e->var, { 0 }, e->value
+    };
     uint64_t h = hash_bytes(&head, sizeof head, e->nguard);
     h = hash_bytes(e->arg, sizeof *e->arg * e->nargs, h);
     if (e->nix)
@@ -49,7 +51,7 @@ static bool expr_same(const Expr *a, const Expr *b)
 {
     if (a->kind != b->kind || a->reg != b->reg || a->nargs != b->nargs || a->nix != b->nix ||
         a->nguard != b->nguard || a->op != b->op || a->buf != b->buf || a->stage != b->stage ||
-        memcmp(&a->value, &b->value, sizeof a->value) != 0 ||
+        a->var != b->var || memcmp(&a->value, &b->value, sizeof a->value) != 0 ||
         memcmp(a->arg, b->arg, sizeof *a->arg * a->nargs) != 0 ||
         (a->nix && memcmp(a->ix, b->ix, sizeof *a->ix * a->nix) != 0))
         return false;
@@ -81,6 +83,15 @@ static void dep_add(void *arg, Var v)
     d->n++;
 }
 
+static void dep_remove(DepSet *d, Var v)
+{
+    int n = 0;
+    for (int i = 0; i < d->n; i++)
+        if (d->at[i] != v)
+            d->at[n++] = d->at[i];
+    d->n = n;
+}
+
 static void expr_deps(Stages *s, Expr *e)
 {
     DepSet d = { .n = 0 };
@@ -94,6 +105,8 @@ static void expr_deps(Stages *s, Expr *e)
     if (e->kind == EX_VALUE)
         for (int i = 0; i < s->stage[e->stage].naxis; i++)
             dep_add(&d, s->stage[e->stage].axis[i]);
+    if (e->kind == EX_AT)
+        dep_remove(&d, e->var);
     e->dep = arena_copy(s->arena, d.at, sizeof(Var) * (size_t)(d.n ? d.n : 1));
     e->ndep = (uint16_t)d.n;
 }
@@ -218,11 +231,26 @@ void expr_reads(Stages *s, ExprId e, void (*f)(void *arg, const Expr *read), voi
 
 /* ---- how maps move ----------------------------------------------------------------------- */
 
+/* Does a pick in ix follow v? */
+static bool pick_moves(const Stages *s, Ix ix, Var v)
+{
+    for (uint32_t i = 0; i < s->npick; i++) {
+        const Expr *at = stages_expr(s, s->pick[i].at);
+        for (int j = 0; j < at->ndep && ix_uses(s->pool, ix, s->pick[i].var); j++)
+            if (at->dep[j] == v)
+                return true;
+    }
+    return false;
+}
+
 int map_stride(Stages *s, const Ix *ix, int nix, Var v, int lanes)
 {
     IxPool *p = s->pool;
     int result = 0;
     const int64_t count = ix_var_count(p, v);
+    for (int d = 0; d < nix && s->npick; d++)
+        if (pick_moves(s, ix[d], v))
+            return 2;
     Ix lane = 0, sub = 0;
     for (int d = 0; d < nix; d++) {
         if (!ix_uses(p, ix[d], v))
@@ -264,6 +292,25 @@ uint16_t stages_temp(Stages *s, const char *name, DType dt, int rank, const int6
         (GBuf){ .name = name, .dt = dt, .rank = (int8_t)rank, .home = HOME_SHARED, .team_dim = -1 };
     memcpy(b->shape, shape, sizeof *shape * (size_t)rank);
     return (uint16_t)s->nbuf++;
+}
+
+Var stages_pick(Stages *s, ExprId at, int64_t count)
+{
+    for (uint32_t i = 0; i < s->npick; i++)
+        if (s->pick[i].at == at && ix_var_count(s->pool, s->pick[i].var) == count)
+            return s->pick[i].var;
+    if (s->npick >= s->pick_cap)
+        arena_grow(s->arena, s->pick, s->npick, s->pick_cap);
+    s->pick[s->npick] = (Pick){ ix_var_new(s->pool, "g", count), at };
+    return s->pick[s->npick++].var;
+}
+
+bool stages_is_pick(const Stages *s, Var v)
+{
+    for (uint32_t i = 0; i < s->npick; i++)
+        if (s->pick[i].var == v)
+            return true;
+    return false;
 }
 
 StageId stages_add(Stages *s, const Stage *st)
@@ -318,6 +365,7 @@ static void print_expr(const Stages *s, ExprId id, int depth, Strbuf *out)
     default:
         strbuf_add(out, e->kind == EX_EW     ? op_info[e->op].name
                         : e->kind == EX_RAND ? "rand"
+                        : e->kind == EX_AT   ? ix_var_name(s->pool, e->var)
                                              : "when");
         strbuf_putc(out, '(');
         for (int i = 0; i < e->nargs; i++) {

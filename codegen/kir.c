@@ -157,6 +157,10 @@ static void print_nodes(const Printer *p, const KNode *n, int indent)
         } else if (n->op == K_WHEN) {
             strbuf_add(p->out, "when ");
             print_guards(p, n);
+        } else if (n->op == K_PICK) {
+            strbuf_printf(p->out, "pick %s < %lld =", ix_var_name(p->k->pool, n->var),
+                          (long long)ix_var_count(p->k->pool, n->var));
+            print_vals(p, n->arg, 1);
         } else if (n->op == K_BARRIER) {
             strbuf_add(p->out, "barrier");
         } else if (n->op == K_NOTE) {

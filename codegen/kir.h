@@ -49,6 +49,7 @@ typedef enum KOp {
     K_BARRIER, /* all threads; only at top level of the kernel */
     K_NOTE,    /* a comment */
     K_CONST,   /* dst = value (scalar) */
+    K_PICK,    /* var = arg[0], an integer scalar, clamped to [0, the variable's count) */
     K_INDEX,   /* dst (I32, or I64 when wide) = ix, a vector: ix + lane */
     K_LOAD,    /* dst = buf[ix..]; vector: `lanes` consecutive elements of the last dimension, other
                   lanes = pad.  Under guards that fail: pad in every lane. */
@@ -72,7 +73,7 @@ typedef struct KNode {
     uint8_t lanes;        /* LOAD STORE LANES LANE TAIL: active lanes (scalar access: 1) */
     uint8_t nargs, nguard;
     uint16_t ew; /* EW, REDUCE: an Op */
-    Var var;     /* LOOP; its count is the pool's */
+    Var var;     /* LOOP PICK; its count is the pool's */
     BufId buf;
     Val dst, arg[5];
     Val *args;        /* LANES */

@@ -62,6 +62,8 @@ typedef struct Verify {
     bool *known, *made, *acc; /* by Val: in scope; defined anywhere; an accumulator */
     Val *scope;
     uint32_t nscope, scope_cap;
+    Var *picks; /* open ones */
+    uint32_t npick, pick_cap;
     Access *access;
     uint32_t naccess, access_cap;
     uint32_t seq, segment;
@@ -164,12 +166,12 @@ static bool narrow(Verify *v, const Guard *g)
 }
 
 typedef struct Mark {
-    uint32_t nundo, nguard, nscope;
+    uint32_t nundo, nguard, nscope, npick;
 } Mark;
 
 static Mark mark(const Verify *v)
 {
-    return (Mark){ v->nundo, v->nguard, v->nscope };
+    return (Mark){ v->nundo, v->nguard, v->nscope, v->npick };
 }
 
 static void release(Verify *v, Mark m)
@@ -180,6 +182,8 @@ static void release(Verify *v, Mark m)
     }
     while (v->nscope > m.nscope)
         v->known[v->scope[--v->nscope]] = false;
+    while (v->npick > m.npick)
+        v->open[v->picks[--v->npick]] = false;
     v->nguard = m.nguard;
 }
 
@@ -476,6 +480,23 @@ static Status walk_when(Verify *v, const KNode *n)
     return ST_OK;
 }
 
+/* Open from here to the end of the loop or condition around it. */
+static Status walk_pick(Verify *v, const KNode *n)
+{
+    if (n->var == 0 || n->var >= v->nvar || v->open[n->var])
+        return REFUSE(v, "a pick without a variable of its own");
+    TRY(check_use(v, n->arg[0]));
+    const ValInfo t = v->k->val[n->arg[0]];
+    if (t.vec || (t.reg != REG_I32 && t.reg != REG_I64))
+        return REFUSE(v, "v%u: a pick is an integer scalar", n->arg[0]);
+    if (ix_var_count(v->pool, n->var) < 1)
+        return REFUSE(v, "pick %s of nothing", ix_var_name(v->pool, n->var));
+    v->open[n->var] = true;
+    arena_grow(v->k->arena, v->picks, v->npick, v->pick_cap);
+    v->picks[v->npick++] = n->var;
+    return ST_OK;
+}
+
 static Status walk_node(Verify *v, const KNode *n)
 {
     v->seq++;
@@ -491,6 +512,8 @@ static Status walk_node(Verify *v, const KNode *n)
             return REFUSE(v, "a barrier inside a loop or condition");
         v->segment++;
         return ST_OK;
+    case K_PICK:
+        return walk_pick(v, n);
     case K_STORE:
         TRY(check_use(v, n->arg[0]));
         return check_access(v, n, n->arg[0], true);
@@ -830,7 +853,7 @@ static uint32_t greatest_var(const KNode *n)
     for (; n; n = n->next) {
         uint32_t inside = greatest_var(n->body);
         most = inside > most ? inside : most;
-        if (n->op == K_LOOP && n->var > most)
+        if ((n->op == K_LOOP || n->op == K_PICK) && n->var > most)
             most = n->var;
     }
     return most;

@@ -443,6 +443,8 @@ Status plan_lower(Ctx *cx, Arena *arena, const Target *t, const Plan *plan, Kir 
         for (int j = 0; j < st->nred; j++)
             most = st->red[j] > most ? st->red[j] : most;
     }
+    for (uint32_t i = 0; i < l.s->npick; i++)
+        most = l.s->pick[i].var > most ? l.s->pick[i].var : most;
     l.nenv = most + 1u;
     l.env = arena_array(arena, Ix, l.nenv);
     memset(l.env, 0xff, sizeof *l.env * l.nenv);

@@ -6,7 +6,7 @@
 
 /* What lower.c (loops) and lower_value.c (what stands in them) share: where the instantiator is. */
 
-enum { MAX_POINTS = 128, EXPR_VALUE_OF = 1u << 30 };
+enum { MAX_POINTS = 128, EXPR_VALUE_OF = 1u << 30, EXPR_PICK_OF = 1u << 29 };
 
 typedef struct Span {
     Ix base;
@@ -69,7 +69,8 @@ RegType low_reg(const Low *l, Val v);
 Val low_accumulator(Low *l, Val first);
 void low_set(Low *l, Val acc, Val v);
 
-/* The memo.  A key is what is asked for (an expression, or EXPR_VALUE_OF | stage) and the places
+/* The memo.  A key is what is asked for (an expression, EXPR_VALUE_OF | stage, or EXPR_PICK_OF |
+ * pick, which gives a variable) and the places
  * of the axes it depends on; 0: not known. */
 void low_key(const Low *l, uint32_t id, const Var *dep, int ndep, Key *key);
 Val low_known(const Low *l, uint32_t id, const Key *key);

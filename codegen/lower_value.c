@@ -390,6 +390,32 @@ static Val ev_when(Low *l, ExprId id, const Expr *e)
     return low_ew(l, OP_select, e->reg, vec, 3, arg);
 }
 
+/* The pick gets a variable of its own at each point; equal points share it. */
+static Val ev_at(Low *l, ExprId id, const Expr *e)
+{
+    const Expr *row = stages_expr(l->s, e->arg[0]);
+    if (along_lanes(l, row))
+        return by_lanes(l, id);
+    Key key;
+    low_key(l, EXPR_PICK_OF | e->var, row->dep, row->ndep, &key);
+    Var v = (Var)low_known(l, EXPR_PICK_OF | e->var, &key);
+    if (!v) {
+        v = ix_var_new(l->p, ix_var_name(l->p, e->var), ix_var_count(l->p, e->var));
+        const Val at = low_value(l, e->arg[0]);
+        gtc_assert(!is_vec(l, at), "a pick by lanes");
+        KNode *n = low_put(l, K_PICK);
+        n->var = v;
+        n->nargs = 1;
+        n->arg[0] = at;
+        low_remember(l, EXPR_PICK_OF | e->var, &key, v);
+    }
+    const Ix keep = l->env[e->var];
+    l->env[e->var] = ix_var(l->p, v);
+    const Val r = low_value(l, e->arg[1]);
+    l->env[e->var] = keep;
+    return r;
+}
+
 static Val ev_ew(Low *l, ExprId id, const Expr *e)
 {
     Val arg[3];
@@ -454,6 +480,9 @@ Val low_value(Low *l, ExprId id)
         break;
     case EX_WHEN:
         v = ev_when(l, id, &e);
+        break;
+    case EX_AT:
+        v = ev_at(l, id, &e);
         break;
     default:
         v = ev_ew(l, id, &e);

@@ -202,6 +202,8 @@ static ExprId reduction(Demand *d, Ref r, int scope, Op rop, const Ix *at, int n
     for (int i = 0; i < nat; i++)
         for (int j = 0; j < axes->ndep; j++) {
             bool seen = !ix_uses(d->s->pool, at[i], axes->dep[j]) || axes->dep[j] == d->s->seq;
+            if (stages_is_pick(d->s, axes->dep[j]))
+                d->status = FAIL(d->cx, TYPE, "gather: of rows that are not stored");
             for (int k = 0; k < n; k++)
                 seen |= order[k] == axes->dep[j];
             if (!seen)
@@ -466,6 +468,75 @@ static ExprId demand_view(Demand *d, int scope, Ref r, const Ix *at)
     return demand(d, scope, n->arg[0], ain);
 }
 
+/* ---- rows by index ----------------------------------------------------------------------- */
+
+/* The index of gather and scatter_add at one of its points. */
+static ExprId index_at(Demand *d, int scope, Ref r, const Ix *lead, int axis, const Ix *own)
+{
+    const Ref index = d->g[scope]->node[r].arg[1];
+    const int rank = d->g[scope]->node[index].type.shape.rank;
+    Ix at[MAX_RANK];
+    for (int i = 0; i < rank; i++)
+        at[i] = i < axis ? lead[i] : own[i - axis];
+    return demand(d, scope, index, at);
+}
+
+/* A row that an expression names; one that is known is a view. */
+static ExprId demand_gather(Demand *d, int scope, Ref r, const Ix *at)
+{
+    IxPool *p = d->s->pool;
+    const Graph *g = d->g[scope];
+    const Node *n = &g->node[r];
+    const Shape *in = &g->node[n->arg[0]].type.shape;
+    const int axis = n->attr.axis.axis, nindex = g->node[n->arg[1]].type.shape.rank;
+    const int64_t rows = in->dim[axis];
+    Ix ain[MAX_RANK];
+    for (int i = 0; i < in->rank; i++)
+        ain[i] = i < axis ? at[i] : i > axis ? at[nindex + i - axis - 1] : 0;
+    if (rows < 2)
+        return demand(d, scope, n->arg[0], ain);
+    const ExprId row = index_at(d, scope, r, at, axis, at + axis);
+    const Expr e = *stages_expr(d->s, row);
+    const IxRange range = e.kind == EX_INDEX ? ix_range(p, e.ix[0]) : (IxRange){ -1, -1 };
+    if (range.lo >= 0 && range.hi < rows) {
+        ain[axis] = e.ix[0];
+        return demand(d, scope, n->arg[0], ain);
+    }
+    const Var pick = stages_pick(d->s, row, rows);
+    ain[axis] = ix_var(p, pick);
+    const ExprId value = demand(d, scope, n->arg[0], ain);
+    return expr_add(d->s, &(Expr){ .kind = EX_AT,
+                                   .reg = stages_expr(d->s, value)->reg,
+                                   .nargs = 2,
+                                   .arg = { row, value },
+                                   .var = pick });
+}
+
+/* Each row of the result asks all items whether they are its own. */
+static ExprId demand_scatter_add(Demand *d, int scope, Ref r, const Ix *at)
+{
+    const Graph *g = d->g[scope];
+    const Node *n = &g->node[r];
+    const Shape *in = &g->node[n->arg[0]].type.shape;
+    const int axis = n->attr.scatter.axis, nindex = g->node[n->arg[1]].type.shape.rank;
+    const double last = (double)(n->attr.scatter.extent - 1);
+    const RegType reg = reg_of(n->type.dt);
+    Ix ain[MAX_RANK], rat[MAX_RANK];
+    Var red[MAX_RANK];
+    const int nred = reduced(d, in->dim + axis, nindex - axis, rat, red);
+    for (int i = 0; i < in->rank; i++)
+        ain[i] = i < axis ? at[i] : i < nindex ? rat[i - axis] : at[axis + 1 + i - nindex];
+    ExprId index = index_at(d, scope, r, at, axis, rat);
+    index = elementwise(d, REG_I32, OP_max, 2, (ExprId[]){ index, constant(d, 0, REG_I32) });
+    index = elementwise(d, REG_I32, OP_min, 2, (ExprId[]){ index, constant(d, last, REG_I32) });
+    const ExprId row =
+        expr_add(d->s, &(Expr){ .kind = EX_INDEX, .reg = REG_I32, .nix = 1, .ix = &at[axis] });
+    const ExprId own = elementwise(d, REG_BOOL, OP_eq, 2, (ExprId[]){ index, row });
+    const ExprId x = demand(d, scope, n->arg[0], ain);
+    const ExprId e = elementwise(d, reg, OP_select, 3, (ExprId[]){ own, x, constant(d, 0, reg) });
+    return reduction(d, r, scope, OP_add, at, n->type.shape.rank, red, nred, e);
+}
+
 /* ---- sources ----------------------------------------------------------------------------- */
 
 /* Dimensions of extent 1 are no dimensions of a buffer, so that its last one is what moves. */
@@ -548,9 +619,13 @@ static ExprId compute(Demand *d, int scope, Ref r, const Ix *at)
     case CLASS_VIEW:
         if (n->op == OP_pad)
             return demand_pad(d, scope, r, at);
+        if (n->op == OP_gather)
+            return demand_gather(d, scope, r, at);
         return n->op == OP_concat ? demand_concat(d, scope, r, at) : demand_view(d, scope, r, at);
     case CLASS_REDUCE:
-        return n->op == OP_fold ? demand_fold(d, scope, r, at) : demand_reduce(d, scope, r, at);
+        return n->op == OP_fold          ? demand_fold(d, scope, r, at)
+               : n->op == OP_scatter_add ? demand_scatter_add(d, scope, r, at)
+                                         : demand_reduce(d, scope, r, at);
     case CLASS_CONTRACT:
         return demand_matmul(d, scope, r, at);
     default:

@@ -23,7 +23,8 @@ typedef enum ExprKind {
     EX_EW,    /* op over arg[0..nargs) */
     EX_RAND,  /* arg[0..4): seed stream step iter; arg[4]: row0; ix[0]: element, ix[1]: elements a
                  row */
-    EX_WHEN   /* arg[0] where the guards hold, else value */
+    EX_WHEN,  /* arg[0] where the guards hold, else value */
+    EX_AT     /* arg[1] where the pick `var` is arg[0], an integer, clamped to the pick's range */
 } ExprKind;
 
 typedef struct Expr {
@@ -32,6 +33,7 @@ typedef struct Expr {
     uint16_t op;   /* EW */
     uint16_t buf;  /* READ */
     StageId stage; /* VALUE */
+    Var var;       /* AT */
     ExprId arg[5];
     const Ix *ix;
     const Guard *guard;
@@ -41,6 +43,13 @@ typedef struct Expr {
     Ref node; /* whose value this was first (not part of its identity), or REF_NONE */
     bool in_scan;
 } Expr;
+
+/* A pick: a variable that no loop counts, whose value an expression computes (gather).  Index maps
+ * use it like an axis, and its count bounds it. */
+typedef struct Pick {
+    Var var;
+    ExprId at;
+} Pick;
 
 typedef enum Home { HOME_ARG, HOME_PRIVATE, HOME_SHARED } Home; /* decided by the plan */
 
@@ -92,6 +101,8 @@ typedef struct Stages {
     uint32_t nbuf, buf_cap;
     Stage *stage;
     uint32_t nstage, stage_cap;
+    Pick *pick;
+    uint32_t npick, pick_cap;
     Var seq; /* the scan's iteration number, 0 .. trip-1, or 0 */
     int64_t trip;
     bool has_scan;
@@ -123,6 +134,8 @@ void expr_reads(Stages *s, ExprId e, void (*f)(void *arg, const Expr *read), voi
 int map_stride(Stages *s, const Ix *ix, int nix, Var v, int lanes);
 uint16_t stages_temp(Stages *s, const char *name, DType dt, int rank, const int64_t *shape);
 StageId stages_add(Stages *s, const Stage *st);
+Var stages_pick(Stages *s, ExprId at, int64_t count); /* the pick of this value and count */
+bool stages_is_pick(const Stages *s, Var v);
 void stages_print(const Stages *s, Strbuf *out);
 RegType reg_of(DType dt);
 

@@ -3,7 +3,8 @@
  *
  * Everything else is computed where it is used.  A value must be stored when it is costly and
  * somebody reads it at other points than it is produced at: a contraction or reduction below a
- * broadcast, another reduction, a window or padding; a transcendental below a broadcast; and what
+ * broadcast, another reduction, a window, padding or gather; a transcendental below a broadcast or
+ * gather; and what
  * a contraction reads, unless it is an argument seen through views (so a padded operand becomes a
  * copy with its halo, and an activation is not recomputed once a column).
  *
@@ -62,7 +63,8 @@ static void mark_graph(Arena *arena, const Graph *g, uint8_t *stored)
         const Node *n = &g->node[r];
         if (n->op == OP_slice && whole[n->arg[0]] && has[n->arg[0]])
             mark(g, stored, below_views(g, n->arg[0], false));
-        const bool spreads = n->op == OP_broadcast && n->attr.axes.mask;
+        const bool spreads =
+            (n->op == OP_broadcast && n->attr.axes.mask) || n->op == OP_gather;
         const bool moves = spreads || is_heavy(n->op) || n->op == OP_window || n->op == OP_pad ||
                            n->op == OP_concat || n->op == OP_rand;
         for (uint32_t i = 0; i < n->nargs; i++) {

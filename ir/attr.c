@@ -495,6 +495,27 @@ static void window_words(const Attr *a, Words *w)
     words64(w, a->window.extent, 3);
 }
 
+/* scatter */
+
+static void scatter_print(const Node *n, Strbuf *out)
+{
+    strbuf_printf(out, " axis=%d extent=%" PRId64, n->attr.scatter.axis, n->attr.scatter.extent);
+}
+static bool scatter_parse(AttrText *t, Attr *a)
+{
+    int64_t axis = 0;
+    if (!parse_int(t, "axis", 0, MAX_RANK - 1, &axis) ||
+        !parse_int(t, "extent", 0, INT64_MAX, &a->scatter.extent))
+        return false;
+    a->scatter.axis = (int8_t)axis;
+    return true;
+}
+static void scatter_words(const Attr *a, Words *w)
+{
+    word(w, a->scatter.axis);
+    word(w, a->scatter.extent);
+}
+
 /* contract: without over= it sums the plain matrix product's pair (1, 0) */
 
 static void contract_print(const Node *n, Strbuf *out)
@@ -585,6 +606,7 @@ static const AttrRow attr_rows[] = {
     [ATTR_slice] = { slice_print, slice_parse, slice_words },
     [ATTR_pad] = { pad_print, pad_parse, pad_words },
     [ATTR_window] = { window_print, window_parse, window_words },
+    [ATTR_scatter] = { scatter_print, scatter_parse, scatter_words },
     [ATTR_contract] = { contract_print, contract_parse, contract_words },
     [ATTR_scan] = { scan_print, scan_parse, scan_words },
     [ATTR_fusion] = { fusion_print, fusion_parse, none_words },

@@ -243,6 +243,20 @@ Ref build_concat(Builder *b, const Ref *x, int n, int axis)
     return add(b, (Node){ .op = OP_concat, .attr.axis.axis = (int8_t)axis }, x, (uint32_t)n);
 }
 
+Ref build_gather(Builder *b, Ref x, Ref index, int axis)
+{
+    if (!axis_in(b, "gather", x, axis))
+        return REF_NONE;
+    return add(b, (Node){ .op = OP_gather, .attr.axis.axis = (int8_t)axis }, (Ref[]){ x, index },
+               2);
+}
+
+Ref build_scatter_add(Builder *b, Ref x, Ref index, int axis, int64_t extent)
+{
+    return add(b, (Node){ .op = OP_scatter_add, .attr.scatter = { (int8_t)axis, extent } },
+               (Ref[]){ x, index }, 2);
+}
+
 Ref build_window(Builder *b, Ref x, int n, const int *axis, const int64_t *kernel,
                  const int64_t *stride, const int64_t *dilation)
 {

@@ -38,6 +38,11 @@ Ref build_reverse(Builder *b, Ref x, int axis);
 Ref build_pad(Builder *b, Ref x, int axis, int64_t lo, int64_t hi, double value);
 Ref build_spread(Builder *b, Ref x, int axis, int64_t lo, int64_t hi, int64_t step); /* zeros around and step - 1 between */
 Ref build_concat(Builder *b, const Ref *x, int n, int axis);
+/* Rows of x along axis by an i32 index, which shares the axes before it: [B.., N, R..] by [B.., I..]
+ * is [B.., I.., R..].  Indices are clamped. */
+Ref build_gather(Builder *b, Ref x, Ref index, int axis);
+/* The adjoint: [B.., I.., R..] by [B.., I..] is [B.., extent, R..], sums of what has one index. */
+Ref build_scatter_add(Builder *b, Ref x, Ref index, int axis, int64_t extent);
 Ref build_window(Builder *b, Ref x, int n, const int *axis, const int64_t *kernel, const int64_t *stride, const int64_t *dilation);
 Ref build_reduce(Builder *b, Op op, Ref x, unsigned axes);              /* sum amax amin */
 Ref build_matmul(Builder *b, Ref x, Ref y);                             /* last axis of x with first of y, y a matrix */

@@ -40,7 +40,8 @@ struct EvalBody {
 
 static bool is_alias(Op op)
 {
-    return op == OP_get || (op_info[op].cls == CLASS_VIEW && op != OP_pad && op != OP_concat);
+    return op == OP_get || (op_info[op].cls == CLASS_VIEW && op != OP_pad && op != OP_concat &&
+                            op != OP_gather);
 }
 
 /* last[r]: the last node that reads r's memory; nnode for what an output reads. */

@@ -28,7 +28,7 @@ enum { OPF_COMM = 1, OPF_CHEAP = 2, OPF_BOOLEAN = 4 };
 typedef enum Prec { PREC_ANY, PREC_LOW, PREC_F32 } Prec;
 typedef enum AttrKind {
     ATTR_none, ATTR_input, ATTR_fill, ATTR_axis, ATTR_perm, ATTR_axes, ATTR_slice, ATTR_pad,
-    ATTR_window, ATTR_contract, ATTR_scan, ATTR_fusion, ATTR_get
+    ATTR_window, ATTR_scatter, ATTR_contract, ATTR_scan, ATTR_fusion, ATTR_get
 } AttrKind;
 
 typedef struct OpInfo { /* one row of ops.def */
@@ -61,6 +61,7 @@ typedef union Attr { /* which member: op_info[op].attr */
      * axes follow the last of them.  out[.., x'.., k.., r] = in[.., x'*stride + k*dilation, r].
      * fold: the adjoint, from that shape back to X.. = extent[]. */
     struct { uint8_t n, axis[3]; int64_t kernel[3], stride[3], dilation[3], extent[3]; } window;
+    struct { int8_t axis; int64_t extent; } scatter; /* of the result: axis has this extent */
     /* matmul: sums over the pairs (a's axis, b's axis) in over; result dims: batch pairs, then
      * the rest of a, then the rest of b, each in order.  Plain matrices: over (1, 0). */
     struct { uint8_t nover, nbatch, over_a[4], over_b[4], batch_a[4], batch_b[4]; } contract;

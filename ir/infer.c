@@ -376,6 +376,66 @@ static Status infer_fold(Ctx *cx, const Graph *g, const Node *n, Type *out)
     return ST_OK;
 }
 
+/* gather and scatter_add: the axes before `axis` belong to both x and index. */
+static Status check_shared_axes(Ctx *cx, const Node *n, int axis, const Type *x, const Type *index)
+{
+    if (index->dt != DT_I32)
+        return FAIL(cx, TYPE, "%s: wants an index of i32, got %s", op_name(n), type_str(index));
+    if (axis < 0 || axis > index->shape.rank || axis > x->shape.rank)
+        return FAIL(cx, SHAPE, "%s: axis %d is above the rank of %s or %s", op_name(n), axis,
+                    type_str(x), type_str(index));
+    for (int i = 0; i < axis; i++)
+        if (x->shape.dim[i] != index->shape.dim[i])
+            return FAIL(cx, SHAPE, "%s: axis %d of %s and of %s differ", op_name(n), i, type_str(x),
+                        type_str(index));
+    return ST_OK;
+}
+
+static Status infer_gather(Ctx *cx, const Graph *g, const Node *n, Type *out)
+{
+    const Type *x = arg_type(g, n, 0), *index = arg_type(g, n, 1);
+    const int axis = n->attr.axis.axis, rest = x->shape.rank - axis - 1;
+    TRY(check_shared_axes(cx, n, axis, x, index));
+    if (rest < 0)
+        return FAIL(cx, SHAPE, "gather: axis %d is none of %s", axis, type_str(x));
+    if (index->shape.rank + rest > MAX_RANK)
+        return FAIL(cx, SHAPE, "gather: %s by %s is above rank %d", type_str(x), type_str(index),
+                    MAX_RANK);
+    *out = (Type){ x->dt, index->shape };
+    for (int i = 0; i < rest; i++)
+        out->shape.dim[out->shape.rank++] = x->shape.dim[axis + 1 + i];
+    if (x->shape.dim[axis] == 0 && shape_count(&index->shape) > 0)
+        return FAIL(cx, SHAPE, "gather: axis %d of %s has nothing to take", axis, type_str(x));
+    return ST_OK;
+}
+
+static Status infer_scatter_add(Ctx *cx, const Graph *g, const Node *n, Type *out)
+{
+    const Type *x = arg_type(g, n, 0), *index = arg_type(g, n, 1);
+    const int axis = n->attr.scatter.axis, nindex = index->shape.rank;
+    if (x->dt == DT_BOOL)
+        return FAIL(cx, TYPE, "scatter_add: wants numbers, got %s", type_str(x));
+    TRY(check_shared_axes(cx, n, axis, x, index));
+    for (int i = axis; i < nindex; i++)
+        if (i >= x->shape.rank || x->shape.dim[i] != index->shape.dim[i])
+            return FAIL(cx, SHAPE, "scatter_add: %s has no element for each index of %s",
+                        type_str(x), type_str(index));
+    const int rest = x->shape.rank - nindex;
+    if (axis + 1 + rest > MAX_RANK)
+        return FAIL(cx, SHAPE, "scatter_add: the result is above rank %d", MAX_RANK);
+    if (n->attr.scatter.extent < 0 ||
+        (n->attr.scatter.extent == 0 && shape_count(&index->shape) > 0))
+        return FAIL(cx, SHAPE, "scatter_add: an extent of %" PRId64 " has no place for %s",
+                    n->attr.scatter.extent, type_str(index));
+    *out = (Type){ x->dt, { .rank = (int8_t)(axis + 1 + rest) } };
+    for (int i = 0; i < axis; i++)
+        out->shape.dim[i] = x->shape.dim[i];
+    out->shape.dim[axis] = n->attr.scatter.extent;
+    for (int i = 0; i < rest; i++)
+        out->shape.dim[axis + 1 + i] = x->shape.dim[nindex + i];
+    return ST_OK;
+}
+
 static Status infer_reduce(Ctx *cx, const Graph *g, const Node *n, Type *out)
 {
     const Type *x = arg_type(g, n, 0);

@@ -275,6 +275,13 @@ static void interp_nodes(Interp *e, const KNode *n, const KNode *end)
             break;
         case K_NOTE:
             break;
+        case K_PICK: {
+            const int64_t most = ix_var_count(e->k->pool, n->var) - 1;
+            const double at = interp_get(e->k->val[n->arg[0]].reg, &e->val[n->arg[0]], 0);
+            const int64_t row = at < 0 ? 0 : at > (double)most ? most : (int64_t)at;
+            e->at[n->var] = ix_const(e->k->pool, row);
+            break;
+        }
         case K_LOAD:
             interp_load(e, n);
             break;

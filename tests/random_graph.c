@@ -332,6 +332,38 @@ static void grow_window(Grow *w)
         add(w, n, &y, 1);
 }
 
+/* Rows by an index, and half the time its adjoint. */
+static void grow_gather(Grow *w)
+{
+    const Ref x = pick(w, WANT_ANY);
+    const Type t = build_type(&w->b, x);
+    if (t.shape.rank == 0)
+        return;
+    const int axis = below(w, t.shape.rank), more = below(w, 3);
+    Type index = { .dt = DT_I32, .shape = t.shape };
+    index.shape.rank = (int8_t)axis;
+    for (int i = axis; i < MAX_RANK; i++)
+        index.shape.dim[i] = 0;
+    for (int i = 0; i < more && index.shape.rank < MAX_RANK; i++)
+        index.shape.dim[index.shape.rank++] = random_extent(w, 8);
+    Shape to = index.shape;
+    for (int i = axis + 1; i < t.shape.rank && to.rank < MAX_RANK; i++)
+        to.dim[to.rank++] = t.shape.dim[i];
+    if (index.shape.rank + t.shape.rank - axis - 1 > MAX_RANK || t.shape.dim[axis] == 0 ||
+        !small(w, &to))
+        return;
+    const Ref arg[2] = { x, pick_like(w, index) };
+    const Ref y = add(w, (Node){ .op = OP_gather, .attr.axis.axis = (int8_t)axis }, arg, 2);
+    if (y == REF_NONE || t.dt == DT_BOOL || chance(w, 2))
+        return;
+    const Node back = { .op = OP_scatter_add,
+                        .attr.scatter = { (int8_t)axis, 1 + random_extent(w, 8) } };
+    to = t.shape;
+    to.dim[axis] = back.attr.scatter.extent;
+    if (small(w, &to))
+        add(w, back, (Ref[]){ y, arg[1] }, 2);
+}
+
 static void grow_view(Grow *w, Op op)
 {
     static void (*const grow[OP_COUNT])(Grow * w) = {
@@ -342,6 +374,7 @@ static void grow_view(Grow *w, Op op)
         [OP_pad] = grow_pad,
         [OP_concat] = grow_concat,
         [OP_window] = grow_window,
+        [OP_gather] = grow_gather,
     };
     gtc_assert(grow[op], "random graphs do not know the view %s", op_info[op].name);
     grow[op](w);
@@ -353,6 +386,8 @@ static void grow_reduce(Grow *w, Op op)
     const Type t = build_type(&w->b, x);
     if (op == OP_fold)
         grow_window(w);
+    else if (op == OP_scatter_add)
+        grow_gather(w);
     else
         add(w, (Node){ .op = op, .attr.axes.mask = (uint8_t)below(w, 1 << t.shape.rank) }, &x, 1);
 }

@@ -399,6 +399,31 @@ static void test_scan(void **state)
         { 5, 64, 16, 64 }, { 3, 33, 7, 33 }, { 1, 1, 1, 1 }, { 2, 5, 3, 17 });
 }
 
+static void test_gather(void **state)
+{
+    (void)state;
+    /* a table looked up, into a product; its gradient */
+    CHECK("graph (%t: f32[$A,$B], %i: i32[$C], %w: f32[$B,$D]) {\n"
+          "  %1 = gather %t, %i axis=0 : f32[$C,$B]\n"
+          "  %2 = tanh %1 : f32[$C,$B]\n"
+          "  %3 = matmul %2, %w : f32[$C,$D]\n"
+          "  %4 = matmul %3, %w over=[[1],[1]] : f32[$C,$B]\n"
+          "  %5 = scatter_add %4, %i axis=0 extent=$A : f32[$A,$B]\n"
+          "  return %3, %5\n}\n",
+          { 65, 32, 50, 16 }, { 3, 7, 5, 33 }, { 1, 1, 1, 1 }, { 129, 33, 2, 65 });
+    /* one element of each row, of rows that are computed, by an index that is */
+    CHECK("graph (%x: f32[$A,$B], %i: i32[$A]) {\n"
+          "  %one = const 1 : i32[$A]\n"
+          "  %j = sub %i, %one : i32[$A]\n"
+          "  %1 = exp %x : f32[$A,$B]\n"
+          "  %2 = sum %1 axes=[1] : f32[$A]\n"
+          "  %3 = gather %1, %j axis=1 : f32[$A]\n"
+          "  %4 = div %3, %2 : f32[$A]\n"
+          "  %5 = scatter_add %4, %j axis=1 extent=$C : f32[$A,$C]\n"
+          "  return %4, %5\n}\n",
+          { 33, 17, 4 }, { 64, 129, 7 }, { 1, 1, 1 }, { 3, 2, 65 });
+}
+
 static void test_views(void **state)
 {
     (void)state;
@@ -539,10 +564,15 @@ static void test_too_many_results(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_map),         cmocka_unit_test(test_matmul),
-        cmocka_unit_test(test_rows),        cmocka_unit_test(test_conv),
-        cmocka_unit_test(test_scan),        cmocka_unit_test(test_views),
-        cmocka_unit_test(test_regressions), cmocka_unit_test(test_too_many_results),
+        cmocka_unit_test(test_map),
+        cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_conv),
+        cmocka_unit_test(test_scan),
+        cmocka_unit_test(test_gather),
+        cmocka_unit_test(test_views),
+        cmocka_unit_test(test_regressions),
+        cmocka_unit_test(test_too_many_results),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -329,6 +329,31 @@ static Ref window_case(Builder *b, Op op, int variant)
                         of[variant].dilation);
 }
 
+static Ref gather_case(Builder *b, Op op, int variant)
+{
+    static const struct {
+        int axis, nindex;
+        int64_t index[3];
+    } of[] = { { 0, 2, { 3, 2 } }, { 1, 2, { 4, 3 } }, { 2, 2, { 4, 5 } }, { 0, 1, { 0 } } };
+    if (variant > 3)
+        return REF_NONE;
+    const int axis = of[variant].axis, n = of[variant].nindex;
+    const Shape table = S(4, 5, 3);
+    Shape index = { .rank = (int8_t)n }, items = index;
+    for (int i = 0; i < n; i++)
+        items.dim[i] = index.dim[i] = of[variant].index[i];
+    for (int i = axis + 1; i < 3; i++)
+        items.dim[items.rank++] = table.dim[i];
+    /* 3, -1, 0, 2, 7, 1 ..: repeated ones, and some outside */
+    const Type t = { DT_I32, index };
+    Ref at = build_const(b, 1, t);
+    if (n == 2)
+        at = build_op2(b, OP_sub, build_op2(b, OP_mul, build_iota(b, t, 1), build_iota(b, t, 0)),
+                       at);
+    return op == OP_gather ? build_gather(b, real(b, "x", table), at, axis)
+                           : build_scatter_add(b, real(b, "x", items), at, axis, table.dim[axis]);
+}
+
 static Ref reduce_case(Builder *b, Op op, int variant)
 {
     switch (variant) {
@@ -431,6 +456,8 @@ static CaseFn *const structural_case[OP_COUNT] = {
     [OP_concat] = concat_case,
     [OP_window] = window_case,
     [OP_fold] = window_case,
+    [OP_gather] = gather_case,
+    [OP_scatter_add] = gather_case,
     [OP_sum] = reduce_case,
     [OP_amax] = reduce_case,
     [OP_matmul] = matmul_case,
