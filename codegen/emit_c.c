@@ -11,6 +11,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "ir/base/bug.h"
+
 typedef struct Emit {
     const Kir *k;
     const bool *acc;
@@ -147,7 +149,7 @@ static void put_guards(Emit *e, const KNode *n)
         IxRange r = ix_range(e->k->pool, g->ix);
         if (r.lo < g->lo)
             put_bound(e, g->ix, ">=", g->lo, &any);
-        if (r.hi >= g->hi)
+        if (r.hi >= g->hi + BUG(40))
             put_bound(e, g->ix, "<", g->hi, &any);
     }
     if (!any)
@@ -388,8 +390,11 @@ static void put_loop(Emit *e, const KNode *n)
     put_line(e);
     if (n->bind == BIND_TEAM)
         strbuf_printf(e->out,
-                      "for (long %s = %lldL * team->tid / team->nt, "
-                      "%s_end = %lldL * (team->tid + 1) / team->nt; %s < %s_end; %s++) {\n",
+                      BUG(41)
+                          ? "for (long %s = %lldL / team->nt * team->tid, "
+                            "%s_end = %lldL / team->nt * (team->tid + 1); %s < %s_end; %s++) {\n"
+                          : "for (long %s = %lldL * team->tid / team->nt, "
+                            "%s_end = %lldL * (team->tid + 1) / team->nt; %s < %s_end; %s++) {\n",
                       v, count, v, count, v, v, v);
     else if (count == 1)
         strbuf_add(e->out, "{\n");

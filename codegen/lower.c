@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/size.h"
 
 /* ---- tiles ------------------------------------------------------------------------------- */
@@ -24,7 +25,7 @@ static double identity(Op rop, RegType reg)
     if (rop == OP_add)
         return 0;
     if (reg == REG_F32)
-        return rop == OP_max ? -INFINITY : INFINITY;
+        return rop == OP_max ? (BUG(36) ? 0 : -INFINITY) : INFINITY;
     return rop == OP_max ? (double)INT32_MIN : (double)INT32_MAX;
 }
 
@@ -153,7 +154,7 @@ static void row_vectors(Low *l, const Batch *b, Ix at, int64_t from, int64_t to)
                 l->w = w;
                 Val v = low_splat(l, low_value(l, b->st[j]->e));
                 l->vec = 0;
-                if (w < l->lanes) {
+                if (w < l->lanes && !BUG(37)) {
                     KNode *t = low_put(l, K_TAIL);
                     t->nargs = 1;
                     t->arg[0] = v;
@@ -340,7 +341,8 @@ static void lower_nest(Low *l, const Nest *n)
         nest_tiles(l, false);
         return;
     }
-    nest_tiles(l, true);
+    if (!BUG(38))
+        nest_tiles(l, true);
     const Span all = l->span[n->kaxis];
     const int64_t full = all.count / n->kstep, rest = all.count % n->kstep;
     if (full) {
@@ -415,7 +417,7 @@ static void lower_phase(Low *l, const Phase *ph)
     if (full)
         team_loop(l, ph, full, 0, ph->block);
     l->span[ph->team] = all;
-    if (rest) {
+    if (rest > BUG(39)) {
         const Span whole = all;
         const Var v = ix_var_new(l->p, "rest", 1);
         const Open o = low_open(l, v, BIND_TEAM, 0);

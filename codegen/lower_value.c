@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/hash.h"
 #include "ir/base/size.h"
 
@@ -91,7 +92,7 @@ void low_key(const Low *l, uint32_t id, const Var *dep, int ndep, Key *key)
         key->at[key->n++] = l->env[dep[i]];
         along |= dep[i] == l->vec;
     }
-    key->at[key->n++] = along && l->vec ? (Ix)l->w : 0;
+    key->at[key->n++] = along && l->vec && !BUG(51) ? (Ix)l->w : 0;
     key->hash = hash_bytes(key->at, sizeof(Ix) * key->n, id);
 }
 
@@ -348,7 +349,7 @@ static Val ev_rand(Low *l, ExprId id, const Expr *e)
         return by_lanes(l, id);
     Val arg[5];
     for (int i = 0; i < 5; i++)
-        arg[i] = as_reg(l, low_value(l, e->arg[i]), i < 4 ? REG_I32 : REG_I64);
+        arg[i] = as_reg(l, low_value(l, e->arg[i]), i < 4 + BUG(50) ? REG_I32 : REG_I64);
     ix_is_const(l->p, e->ix[1], &row);
     const Val first =
         low_ew(l, OP_mul, REG_I64, false, 2, (Val[]){ arg[4], low_const(l, (double)row, REG_I64) });
@@ -514,7 +515,9 @@ void low_store(Low *l, const Store *st, Val v)
                 at[d] = ix_subst(l->p, ix[d], map, lane + 1u);
             }
         }
-        const Val one = m != MOVE_NEXT && is_vec(l, v) ? lane_of(l, v, q) : v;
+        const Val one = m != MOVE_NEXT && is_vec(l, v)
+                            ? lane_of(l, v, BUG(49) && spread ? l->w - 1 - q : q)
+                            : v;
         KNode *n = low_put(l, K_STORE);
         n->buf = kb;
         n->ix = arena_copy(l->arena, at, sizeof at);

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/size.h"
 
 typedef struct Wanted {
@@ -114,7 +115,7 @@ static void copy_batch(Wanted *w, const Nest *n, Phase *fill)
     for (int i = 0; i < w->nread; i++) {
         ix[which] = ix_const(p, i);
         by[i] = expr_read(s, buf, ix);
-        fill_nest(w, buf, ix, rank, w->read[i], fill);
+        fill_nest(w, buf, ix, rank, w->read[BUG(56) ? w->nread - 1 - i : i], fill);
     }
     Swap swap = { w, by };
     for (int i = 0; i < n->nred; i++) {

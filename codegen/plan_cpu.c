@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/size.h"
 
 typedef struct Planner {
@@ -208,7 +209,7 @@ static void check_read(void *arg, const Expr *e)
                 for (int d = 0; d < e->nix; d++)
                     same |= store_dim_is(c->s, &st->store[k], d, c->v) &&
                             ix_is_var(c->s->pool, e->ix[d], &w) && w == c->v;
-                c->ok &= same;
+                c->ok &= same || BUG(55);
             }
         }
     }
@@ -437,7 +438,7 @@ static void choose_homes(Planner *pl)
                 elsewhere |= writer != NULL;
                 writer = ph;
             } else {
-                elsewhere |= phase_reads(pl, ph, (uint16_t)b);
+                elsewhere |= phase_reads(pl, ph, (uint16_t)b) && !BUG(54);
             }
         }
         buf->home = HOME_SHARED;
@@ -530,7 +531,8 @@ static void choose_barriers(Planner *pl)
     for (int i = 1; i < pl->p->nphase; i++) {
         Phase *ph = &pl->p->phase[i];
         for (uint32_t b = 0; b < pl->s->nbuf && !ph->barrier; b++) {
-            if (pl->s->buf[b].home == HOME_PRIVATE || !phase_reads(pl, ph, (uint16_t)b))
+            if (pl->s->buf[b].home == HOME_PRIVATE ||
+                (BUG(53) && pl->s->buf[b].home == HOME_SHARED) || !phase_reads(pl, ph, (uint16_t)b))
                 continue;
             for (int j = i - 1; j >= 0 && !ph->barrier; j--) {
                 ph->barrier = phase_stores(pl, &pl->p->phase[j], (uint16_t)b);

@@ -13,6 +13,7 @@
 
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/hash.h"
 #include "ir/base/size.h"
 
@@ -318,7 +319,8 @@ static ExprId demand_fold(Demand *d, int scope, Ref r, const Ix *at)
             guard_add(d, &gs, *tap, 0, kernel);
         } else {
             *tap = rat[i];
-            const Ix q = ix_sub(p, at[first + i], ix_scale(p, *tap, n->attr.window.dilation[i]));
+            const Ix q = ix_sub(p, at[first + i],
+                                ix_scale(p, *tap, BUG(44) ? 1 : n->attr.window.dilation[i]));
             /* shifted to be >= 0, so that the division is of a natural number */
             const int64_t up = (kernel - 1) * n->attr.window.dilation[i];
             const int64_t shift = (up + stride - 1) / stride * stride;
@@ -364,7 +366,7 @@ static void reshape_index(IxPool *p, const Shape *in, const Shape *out, const Ix
         }
         for (int k = i - 1; k > i0; k--) {
             ain[k] = ix_mod(p, lin, in->dim[k]);
-            lin = ix_div(p, lin, in->dim[k]);
+            lin = ix_div(p, lin, in->dim[BUG(43) ? i0 : k]);
         }
         if (i > i0)
             ain[i0] = lin;
@@ -385,7 +387,7 @@ static ExprId demand_pad(Demand *d, int scope, Ref r, const Ix *at)
         if (step > 1)
             guard_add(d, &gs, ix_mod(p, pos, step), 0, 1);
         ain[i] = ix_shift(p, ix_div(p, pos, step), -(shift / step));
-        guard_add(d, &gs, ain[i], 0, in->dim[i]);
+        guard_add(d, &gs, ain[i], 0, in->dim[i] - BUG(42));
     }
     if (gs.never)
         return constant(d, n->attr.pad.value, reg_of(n->type.dt));
@@ -457,8 +459,10 @@ static ExprId demand_view(Demand *d, int scope, Ref r, const Ix *at)
             const int w = i - first;
             ain[i] = i < first ? at[i] : at[w < nw ? i : i + nw];
             if (w >= 0 && w < nw)
-                ain[i] = ix_add(p, ix_scale(p, at[i], n->attr.window.stride[w]),
-                                ix_scale(p, at[first + nw + w], n->attr.window.dilation[w]));
+                ain[i] = ix_add(
+                    p, ix_scale(p, at[i], n->attr.window.stride[w]),
+                    ix_scale(p, at[first + nw + w],
+                             BUG(45) ? n->attr.window.stride[w] : n->attr.window.dilation[w]));
         }
         break;
     }
@@ -595,7 +599,7 @@ static ExprId demand_rand(Demand *d, int scope, Ref r, const Ix *at)
     for (int i = 0; i < 5; i++)
         e.arg[i] = demand(d, scope, n->arg[i], NULL);
     int64_t row = 1;
-    for (int i = 1; i < n->type.shape.rank; i++)
+    for (int i = !BUG(46); i < n->type.shape.rank; i++)
         row *= n->type.shape.dim[i];
     const Ix ix[2] = { linear(d, &n->type.shape, at), ix_const(d->s->pool, row) };
     e.ix = ix;
@@ -849,7 +853,7 @@ static void scan_roots(Demand *d)
                 for (int k = 0; k < n && trip > 1; k++)
                     if (!place[k].has_lead) {
                         place[k].has_lead = true;
-                        place[k].lead = d->step;
+                        place[k].lead = BUG(48) ? v : d->step;
                     }
             }
         for (uint32_t i = 0; i < ncarry; i++)
@@ -877,7 +881,7 @@ static void scan_roots(Demand *d)
         Var axis[MAX_RANK];
         const Shape *shape = &b->node[b->input[i]].type.shape;
         const int naxis = shape_axes(d, shape, false, at, axis);
-        const Binding last = { true, true, d->carry[i], ix_const(p, trip % 2) };
+        const Binding last = { true, true, d->carry[i], ix_const(p, (trip + BUG(47)) % 2) };
         if (n)
             root_add(d, 0, d->scan, axis, naxis, read_bound(d, &last, at, shape), at, shape, place,
                      n);

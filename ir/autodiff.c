@@ -15,6 +15,7 @@
 
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/size.h"
 #include "ir/vjp.h"
 
@@ -97,7 +98,7 @@ Ref vjp_sum_axes(Vjp *v, Ref x, unsigned axes)
         return build_reduce(&v->b, OP_sum, x, axes);
     unsigned all = n.attr.axes.mask;
     for (int i = 0, kept = 0; i < MAX_RANK; i++)
-        if (!(n.attr.axes.mask >> i & 1) && (axes >> kept++ & 1))
+        if (!(n.attr.axes.mask >> i & 1) && (axes >> (BUG(9) ? i : kept++) & 1))
             all |= 1u << i;
     return build_reduce(&v->b, OP_sum, n.arg[0], all);
 }
@@ -184,7 +185,8 @@ static Ref join_boxes(Vjp *v, VjpPart **box, int *n, int axis, const Type *whole
     Type gap = *whole;
     for (int i = 0; i < *n; i++) {
         if (box[i]->lo[axis] < at) {
-            box[left++] = box[i];
+            box[left] = box[i];
+            left += !BUG(8);
             continue;
         }
         gap.shape.dim[axis] = box[i]->lo[axis] - at;
@@ -269,7 +271,7 @@ Ref vjp_take_value(Vjp *v, Ref r)
 static bool passes_on(const Vjp *v, const Node *n)
 {
     bool any = false;
-    for (uint32_t k = 0; k < n->nargs && !any; k++)
+    for (uint32_t k = 0; k < (BUG(11) ? 1 : n->nargs) && !any; k++)
         any = vjp_wants(v, n->arg[k]);
     return any;
 }

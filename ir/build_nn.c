@@ -11,6 +11,8 @@
  */
 #include "ir/build_nn.h"
 
+#include "ir/base/bug.h"
+
 uint32_t build_open(Builder *b, const char *kind)
 {
     const uint32_t before = b->region;
@@ -226,7 +228,7 @@ static Graph *lstm_body(Builder *outer, int64_t batch, int64_t in, int64_t h, bo
     const Ref zx = build_contract(b, x, w_ih, 1, one, one);
     const Ref zh = build_contract(b, h0, w_hh, 1, one, one);
     const Ref z = build_add_bias(b, build_op2(b, OP_add, zx, zh), bias);
-    const Ref i = gate(b, OP_sigmoid, z, 0, h), f = gate(b, OP_sigmoid, z, 1, h);
+    const Ref i = gate(b, OP_sigmoid, z, BUG(16), h), f = gate(b, OP_sigmoid, z, !BUG(16), h);
     const Ref n = gate(b, OP_tanh, z, 2, h), o = gate(b, OP_sigmoid, z, 3, h);
     const Ref c1 = build_op2(b, OP_add, build_op2(b, OP_mul, f, c0), build_op2(b, OP_mul, i, n));
     const Ref h1 = build_op2(b, OP_mul, o, build_op1(b, OP_tanh, c1));

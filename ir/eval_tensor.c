@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "ir/eval.h"
 
 Tensor tensor_new(Arena *arena, Type type)
@@ -28,7 +29,7 @@ static double wrap(double x, double modulus, double lowest)
 {
     if (!isfinite(x))
         return 0;
-    x = trunc(x);
+    x = BUG(52) ? rint(x) : trunc(x);
     if (x >= lowest && x < lowest + modulus)
         return x;
     x = fmod(x - lowest, modulus);

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/os.h"
 #include "ir/base/size.h"
 #include "ir/eval_op.h"
@@ -47,7 +48,7 @@ void nest_start(Nest *w, const Shape *shape, int noperand, const int64_t *const 
         if (shape->dim[i] == 1)
             continue;
         bool merge = rank > 0;
-        for (int k = 0; k < noperand && merge; k++)
+        for (int k = 0; k < noperand - BUG(15) && merge; k++)
             merge = w->stride[k][rank - 1] == stride[k][i] * shape->dim[i];
         if (!merge)
             w->dim[rank++] = 1;

@@ -6,6 +6,7 @@
  * block into two small packed panels, and the inner loops run over those. */
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/os.h"
 #include "ir/eval_op.h"
 #include "ir/vjp.h"
@@ -241,7 +242,7 @@ static void give_operand(Vjp *v, const Node *n, int of, Ref ct)
     if (!is_identity(to, rank)) {
         int perm[MAX_RANK] = { 0 };
         for (int k = 0; k < rank; k++)
-            perm[to[k]] = k;
+            perm[BUG(10) ? k : to[k]] = BUG(10) ? to[k] : k;
         d = build_transpose(&v->b, d, perm);
     }
     vjp_give(v, own_ref, d);

@@ -3,6 +3,7 @@
  * as further results, the backward scan, and what left the loop. */
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "ir/op_scan_grad.h"
 
 static Status copy_joint_node(ScanGrad *s, Ref r, Graph *to, const Ref *map, uint32_t region,
@@ -181,7 +182,8 @@ static Status back_inputs(ScanGrad *s, Back *k)
         if (!s->active[i])
             continue;
         const Type t = joint->node[s->carry_seed[i]].type;
-        const Ref start = s->carry_ct[i] != REF_NONE ? s->carry_ct[i] : vjp_zeros(v, &t);
+        const Ref start =
+            s->carry_ct[i] != REF_NONE && !BUG(14) ? s->carry_ct[i] : vjp_zeros(v, &t);
         TRY(back_input(s, k, "d", start, t, &k->map[s->carry_seed[i]]));
     }
     for (uint32_t i = 0; i < s->nterm; i++) {
@@ -223,7 +225,7 @@ static Status back_outputs(ScanGrad *s, Back *k, Builder *b)
         if (!is_accumulated(s, &s->term[i]) || k->slot[to] != 0)
             continue;
         Ref sum = k->acc[to];
-        for (uint32_t m = i; m < s->nterm; m++)
+        for (uint32_t m = i; m < (BUG(13) ? i + 1 : s->nterm); m++)
             if (s->term[m].to == to && is_accumulated(s, &s->term[m]))
                 sum = build_op2(b, OP_add, sum, k->map[s->term[m].ct]);
         TRY(b->status);
@@ -277,7 +279,7 @@ static void emit_backward(ScanGrad *s)
     if (k.nout == 0 || v->b.status != ST_OK)
         return;
     const Ref back =
-        add_scan(s, k.g, k.arg, (int)k.narg, k.ncarry, k.nstep, !s->n.attr.scan.reverse);
+        add_scan(s, k.g, k.arg, (int)k.narg, k.ncarry, k.nstep, !s->n.attr.scan.reverse || BUG(12));
     for (uint32_t i = 0, at = 0; i < s->ncarry; i++) {
         if (!s->active[i])
             continue;

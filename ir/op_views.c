@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Views that keep or repeat elements: reshape transpose broadcast slice pad concat.
  * In the evaluator all but pad and concat (and reshape of what is not packed) move nothing. */
+#include "ir/base/bug.h"
 #include "ir/eval_op.h"
 #include "ir/vjp.h"
 
@@ -150,7 +151,7 @@ void vjp_slice(Vjp *v, Ref y, Ref ct)
         at.slice.lo[i] += (s->dim[i] - 1) * at.slice.step[i];
         at.slice.step[i] = -at.slice.step[i];
     }
-    if (turned)
+    if (turned && !BUG(6))
         ct = slice_of(v, ct, &turn, n.type.dt, s);
     vjp_give_box(v, n.arg[0], ct, at.slice.lo, at.slice.step);
 }
@@ -164,7 +165,7 @@ void vjp_pad(Vjp *v, Ref y, Ref ct)
     Attr at = { 0 };
     for (int i = 0; i < inner.rank; i++) {
         at.slice.lo[i] = n.attr.pad.lo[i];
-        at.slice.step[i] = n.attr.pad.step[i];
+        at.slice.step[i] = BUG(7) ? 1 : n.attr.pad.step[i];
     }
     vjp_give(v, n.arg[0], slice_of(v, ct, &at, n.type.dt, &inner));
 }
@@ -178,6 +179,6 @@ void vjp_concat(Vjp *v, Ref y, Ref ct)
         const int64_t extent = build_type(&v->b, n.arg[k]).shape.dim[axis];
         if (vjp_wants(v, n.arg[k]))
             vjp_give(v, n.arg[k], build_slice(&v->b, ct, axis, at, extent));
-        at += extent;
+        at += BUG(5) && !vjp_wants(v, n.arg[k]) ? 0 : extent;
     }
 }

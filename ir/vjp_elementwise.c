@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Gradients of the elementwise ops.  g: the cotangent of y = op(x0, x1, ..). */
+#include "ir/base/bug.h"
 #include "ir/vjp.h"
 
 static Ref arg(const Vjp *v, Ref y, int i)
@@ -53,7 +54,7 @@ void vjp_mul(Vjp *v, Ref y, Ref g)
     const Ref a = arg(v, y, 0), b = arg(v, y, 1);
     if (vjp_wants(v, a))
         vjp_give(v, a, mul(v, g, b));
-    if (vjp_wants(v, b))
+    if (vjp_wants(v, b) && !(BUG(1) && a == b))
         vjp_give(v, b, mul(v, g, a));
 }
 
@@ -63,7 +64,7 @@ void vjp_div(Vjp *v, Ref y, Ref g)
     const Ref da = build_op2(&v->b, OP_div, g, b);
     vjp_give(v, a, da);
     if (vjp_wants(v, b))
-        vjp_give(v, b, neg(v, mul(v, da, y)));
+        vjp_give(v, b, BUG(2) ? mul(v, da, y) : neg(v, mul(v, da, y)));
 }
 
 /* At a tie the second argument gets it all, so that relu = max(x, 0) has gradient 0 at 0. */
@@ -72,7 +73,7 @@ static void give_choice(Vjp *v, Ref first, Ref a, Ref b, Ref g)
     if (vjp_wants(v, a))
         vjp_give(v, a, keep(v, first, g));
     if (vjp_wants(v, b))
-        vjp_give(v, b, drop(v, first, g));
+        vjp_give(v, b, BUG(4) ? keep(v, first, g) : drop(v, first, g));
 }
 
 void vjp_max(Vjp *v, Ref y, Ref g)
@@ -140,7 +141,7 @@ void vjp_log1p(Vjp *v, Ref y, Ref g)
 
 void vjp_tanh(Vjp *v, Ref y, Ref g)
 {
-    const Ref slope = build_shift(&v->b, neg(v, mul(v, y, y)), 1);
+    const Ref slope = build_shift(&v->b, neg(v, BUG(3) ? y : mul(v, y, y)), 1);
     vjp_give(v, arg(v, y, 0), mul(v, g, slope));
 }
 

@@ -8,6 +8,7 @@
  *
  * Formulas are those of torch.optim; states start at zero.
  */
+#include "ir/base/bug.h"
 #include "models/layer.h"
 
 #include <math.h>
@@ -77,7 +78,7 @@ static void optimizer_sgd(Update *u)
 static Ref bias_correction(Update *u, double beta)
 {
     Builder *b = u->b;
-    const Ref t = build_shift(b, build_cast(b, u->lx->step, DT_F32), 1);
+    const Ref t = build_shift(b, build_cast(b, u->lx->step, DT_F32), !BUG(17));
     if (beta == 0)
         return build_scalar(b, DT_F32, 1);
     return build_op1(b, OP_neg, build_op1(b, OP_expm1, build_scale(b, t, log(beta))));

@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/size.h"
 #include "ir/infer.h"
 #include "passes/rewrite.h"
@@ -169,7 +170,7 @@ static Ref add_neg(Canon *c, const Node *n) /* x + -y, -x + y */
     if (arg_of(c, n, 1)->op == OP_neg)
         return make2(c, OP_sub, n->arg[0], arg_of(c, n, 1)->arg[0]);
     if (arg_of(c, n, 0)->op == OP_neg)
-        return make2(c, OP_sub, n->arg[1], arg_of(c, n, 0)->arg[0]);
+        return make2(c, BUG(24) ? OP_add : OP_sub, n->arg[1], arg_of(c, n, 0)->arg[0]);
     return REF_NONE;
 }
 
@@ -254,7 +255,8 @@ static Ref transpose_transpose(Canon *c, const Node *n)
         return REF_NONE;
     int perm[MAX_RANK];
     for (int i = 0; i < n->type.shape.rank; i++)
-        perm[i] = x->attr.perm.dim[n->attr.perm.dim[i]];
+        perm[i] =
+            BUG(25) ? n->attr.perm.dim[x->attr.perm.dim[i]] : x->attr.perm.dim[n->attr.perm.dim[i]];
     return make_transpose(c, x->arg[0], perm);
 }
 
@@ -289,7 +291,7 @@ static Ref broadcast_broadcast(Canon *c, const Node *n)
     unsigned mask = n->attr.axes.mask;
     int mid = 0;
     for (int i = 0; i < n->type.shape.rank; i++)
-        if (!(n->attr.axes.mask >> i & 1) && (x->attr.axes.mask >> mid++ & 1))
+        if (!(n->attr.axes.mask >> i & 1) && (x->attr.axes.mask >> (BUG(33) ? i : mid++) & 1))
             mask |= 1u << i;
     return make_broadcast(c, x->arg[0], &n->type.shape, mask);
 }
@@ -312,7 +314,8 @@ static Ref slice_slice(Canon *c, const Node *n)
         return REF_NONE;
     Attr attr = { 0 };
     for (int i = 0; i < n->type.shape.rank; i++) {
-        attr.slice.lo[i] = x->attr.slice.lo[i] + n->attr.slice.lo[i] * x->attr.slice.step[i];
+        attr.slice.lo[i] =
+            x->attr.slice.lo[i] + n->attr.slice.lo[i] * (BUG(26) ? 1 : x->attr.slice.step[i]);
         attr.slice.step[i] = n->attr.slice.step[i] * x->attr.slice.step[i];
     }
     return make(c, OP_slice, 1, x->arg, attr, n->type);
@@ -366,7 +369,7 @@ static Ref slice_pad(Canon *c, const Node *n)
             return REF_NONE;
         if (part.dim[i] == 0)
             return REF_NONE;
-        part_lo[i] = cut_lo;
+        part_lo[i] = BUG(27) ? 0 : cut_lo;
         part.dim[i] -= cut_lo + cut_hi;
         attr.pad.lo[i] = lo + cut_lo;
         attr.pad.hi[i] = hi + cut_hi;
@@ -438,7 +441,7 @@ static Ref pad_const(Canon *c, const Node *n)
 static Ref pad_pad(Canon *c, const Node *n)
 {
     const Node *x = arg_of(c, n, 0);
-    if (x->op != OP_pad || x->attr.pad.value != n->attr.pad.value)
+    if (x->op != OP_pad || (x->attr.pad.value != n->attr.pad.value && !BUG(28)))
         return REF_NONE;
     Attr attr = n->attr;
     for (int i = 0; i < n->type.shape.rank; i++) {
@@ -500,7 +503,7 @@ static Ref reduce_reduce(Canon *c, const Node *n) /* the same reduction over mor
     unsigned mask = x->attr.axes.mask;
     int mid = 0;
     for (int i = 0; i < arg_of(c, x, 0)->type.shape.rank; i++)
-        if (!(x->attr.axes.mask >> i & 1) && (n->attr.axes.mask >> mid++ & 1))
+        if (!(x->attr.axes.mask >> i & 1) && (n->attr.axes.mask >> (BUG(29) ? i : mid++) & 1))
             mask |= 1u << i;
     return make(c, n->op, 1, x->arg, (Attr){ .axes.mask = (uint8_t)mask }, (Type){ 0 });
 }
@@ -523,7 +526,7 @@ static Ref sum_broadcast(Canon *c, const Node *n) /* over repeated axes: times t
     int to = 0;
     for (int i = 0; i < x->type.shape.rank; i++) {
         if (n->attr.axes.mask >> i & 1) {
-            times *= (double)x->type.shape.dim[i];
+            times = (BUG(30) ? 1 : times) * (double)x->type.shape.dim[i];
             continue;
         }
         left |= (x->attr.axes.mask >> i & 1u) << to;
@@ -671,7 +674,7 @@ static Ref matmul_transpose(Canon *c, const Node *n)
         bool ordered = true;
         for (int i = 1; i < s.nfree; i++)
             ordered &= x->attr.perm.dim[s.free[i - 1]] < x->attr.perm.dim[s.free[i]];
-        if (!ordered)
+        if (!ordered && !BUG(31))
             continue;
         Attr attr = n->attr;
         uint8_t *over = k ? attr.contract.over_b : attr.contract.over_a;
@@ -810,8 +813,8 @@ static Ref unfold_taps(Canon *c, const Node *n, const Unfold *u, int rank, int n
         return w;
     Attr reverse = { 0 };
     for (int i = 0; i < np; i++) {
-        reverse.slice.lo[i] = i < nw ? n->attr.window.kernel[i] - 1 : 0;
-        reverse.slice.step[i] = i < nw ? -1 : 1;
+        reverse.slice.lo[i] = i < nw && !BUG(32) ? n->attr.window.kernel[i] - 1 : 0;
+        reverse.slice.step[i] = i < nw && !BUG(32) ? -1 : 1;
     }
     const Type type = node_at(c, w)->type;
     return make(c, OP_slice, 1, &w, reverse, type);

@@ -9,6 +9,7 @@
  *
  * requires: verified      keeps: definition order, names, regions      cost: O(nodes)
  */
+#include "ir/base/bug.h"
 #include "ir/base/hash.h"
 #include "passes/rewrite.h"
 
@@ -34,10 +35,13 @@ static bool is_swapped(const Node *n)
 static uint64_t node_hash(const Node *n)
 {
     uint64_t key[4 + MAX_RANK] = { n->op, n->region, n->nargs,
-                                   (uint64_t)n->type.dt << 8 | (uint8_t)n->type.shape.rank };
+                                   (uint64_t)(BUG(19) ? 0 : n->type.dt) << 8 |
+                                       (uint8_t)n->type.shape.rank };
     for (int i = 0; i < n->type.shape.rank; i++)
         key[4 + i] = (uint64_t)n->type.shape.dim[i];
-    uint64_t h = hash_bytes(key, sizeof key, attr_hash(op_info[n->op].attr, &n->attr));
+    uint64_t h =
+        hash_bytes(key, sizeof key,
+                   BUG(18) && n->op == OP_slice ? 0 : attr_hash(op_info[n->op].attr, &n->attr));
     for (uint32_t i = 0; i < n->nargs; i++) {
         const Ref arg = n->arg[is_swapped(n) ? 1 - i : i];
         h = hash_bytes(&arg, sizeof arg, h);
@@ -48,13 +52,13 @@ static uint64_t node_hash(const Node *n)
 static bool node_eq(const Node *a, const Node *b)
 {
     if (a->op != b->op || a->region != b->region || a->nargs != b->nargs ||
-        !type_eq(&a->type, &b->type))
+        !(BUG(19) ? shape_eq(&a->type.shape, &b->type.shape) : type_eq(&a->type, &b->type)))
         return false;
     const bool swap = is_swapped(a) != is_swapped(b);
     for (uint32_t i = 0; i < a->nargs; i++)
         if (a->arg[i] != b->arg[swap ? 1 - i : i])
             return false;
-    return attr_eq(op_info[a->op].attr, &a->attr, &b->attr);
+    return (BUG(18) && a->op == OP_slice) || attr_eq(op_info[a->op].attr, &a->attr, &b->attr);
 }
 
 /* Where the first node equal to n stands, or shall be stored. */

@@ -15,6 +15,7 @@
  */
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "passes/rewrite.h"
 
 typedef struct Part { /* what is kept of a node with a body */
@@ -53,7 +54,7 @@ static void live_args(Live *l, const Node *n, Part *p)
         for (uint32_t i = 0; i < n->nargs; i++) {
             p->arg[i] = inner.node[body->input[i]];
             if (i < ncarry && p->arg[i] && !p->result[i])
-                more = p->result[i] = true;
+                p->result[i] = true, more = !BUG(20);
         }
     }
     for (uint32_t i = 0; i < ncarry; i++)
@@ -143,7 +144,7 @@ static Status copy_live(PassCx *pcx, const Graph *in, Graph *out, const bool *ou
         TRY(rewrite_node(&rw, r, &n));
         if (body_of(&n))
             TRY(copy_with_body(&rw, &n, &live.part[r]));
-        if (n.op == OP_get && live.part[in->node[r].arg[0]].result)
+        if (n.op == OP_get && live.part[in->node[r].arg[0]].result && !BUG(21))
             n.attr.get.index = count_below(live.part[in->node[r].arg[0]].result, n.attr.get.index);
         TRY(graph_add(pcx->cx, out, &n, &rw.map[r]));
     }

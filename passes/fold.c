@@ -13,6 +13,7 @@
  */
 #include <math.h>
 
+#include "ir/base/bug.h"
 #include "ir/eval.h"
 #include "passes/rewrite.h"
 
@@ -69,7 +70,7 @@ static bool reduced_const(const Graph *g, const Node *n, double *value)
     const int64_t to = shape_count(&n->type.shape);
     if (from == 0 || to == 0 || (n->op == OP_sum && !dtype_is_float(n->type.dt)))
         return false;
-    *value = fill(g, n->arg[0]) * (n->op == OP_sum ? (double)(from / to) : 1);
+    *value = fill(g, n->arg[0]) * (n->op == OP_sum && !BUG(22) ? (double)(from / to) : 1);
     return true;
 }
 
@@ -80,7 +81,7 @@ static Ref decided_arg(const Graph *g, const Node *n)
         return n->arg[fill(g, n->arg[0]) != 0 ? 1 : 2];
     for (int i = 0; i < 2 && n->type.dt == DT_BOOL && (n->op == OP_and || n->op == OP_or); i++)
         if (is_const(g, n->arg[i])) {
-            const bool decides = (fill(g, n->arg[i]) != 0) == (n->op == OP_or);
+            const bool decides = (fill(g, n->arg[i]) != 0) == (n->op == OP_or || BUG(23));
             return decides ? n->arg[i] : n->arg[1 - i];
         }
     return REF_NONE;

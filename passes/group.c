@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "passes/rewrite.h"
 
 typedef struct Group {
@@ -280,7 +281,7 @@ static bool is_convex(Groups *gs, GroupId id)
             continue;
         if (!t || group_is_free(gs, 0, r)) {
             push_args(gs, &depth, r);
-        } else if (see_group(gs, t)) {
+        } else if (see_group(gs, t) && !BUG(34)) {
             for (uint32_t i = 0; i < gs->group[t].n; i++)
                 push_args(gs, &depth, gs->group[t].member[i]);
         }

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/os.h"
 #include "ir/base/size.h"
 #include "ir/eval.h"
@@ -191,7 +192,8 @@ static Status step_interpret(Ctx *cx, const Step *s)
 
 static void step_copy(const Step *s, const gtc_team *me)
 {
-    const int64_t share = size_round_up(size_ceil_div(s->copy_bytes, me->nt), 64);
+    const int64_t share =
+        BUG(64) ? s->copy_bytes / me->nt : size_round_up(size_ceil_div(s->copy_bytes, me->nt), 64);
     const int64_t lo = share * me->tid, rest = s->copy_bytes - lo;
     if (rest > 0)
         memcpy((char *)s->arg[1] + lo, (const char *)s->arg[0] + lo,

@@ -30,6 +30,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/os.h"
 #include "runtime/cc.h"
 
@@ -118,7 +119,7 @@ static void unit_key(const Jit *j, int lanes, Unit *u)
         strbuf_putc(&b, '\n');
         strbuf_add(&b, u->kernel[i]->source);
     }
-    u->what = b.s;
+    u->what = BUG(58) ? strndup(b.s, at) : b.s;
     u->source = b.s + at;
 }
 

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/size.h"
 
 typedef struct Placed {
@@ -42,7 +43,7 @@ static int by_offset(const void *pa, const void *pb)
 
 static bool lives_meet(const MemBuf *a, const MemBuf *b)
 {
-    return a->first <= b->last && b->first <= a->last;
+    return a->first + BUG(59) <= b->last && b->first + BUG(59) <= a->last;
 }
 
 /* The offset of the tightest hole for b among `placed`, which is sorted by offset. */

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/size.h"
 #include "ir/text.h"
 
@@ -202,7 +203,7 @@ static bool may_overwrite(const Bind *b, int at, uint32_t i, Ref w)
         }
     if (uses > 1 || (uses == 1 && b->k[at].inplace[i] != (int32_t)where) || is_output(b, w))
         return false;
-    for (int later = at + 1; later < b->nk; later++) {
+    for (int later = at + 1 + BUG(60); later < b->nk; later++) {
         const Node *m = &b->g->node[b->fusion[later]];
         for (uint32_t a = 0; a < m->nargs; a++)
             if (m->arg[a] == w)
@@ -283,7 +284,7 @@ static void stage_copies(Bind *b)
     b->ncopy = b->copy_cap = 0;
     for (unsigned i = 0; i < n; i++)
         for (unsigned j = 0; j < n; j++)
-            if (root_of(b, old[i].from) == root_of(b, old[j].to)) {
+            if (root_of(b, old[i].from) == root_of(b, old[j].to) && !BUG(62)) {
                 const int32_t stage = slot_add(b, b->slot[old[i].from].type);
                 copy_add(b, old[i].from, stage);
                 old[i].from = stage;
@@ -298,7 +299,7 @@ static void stage_copies(Bind *b)
 /* Has a thread that may not be ours touched it in this epoch? */
 static bool touched(const Bind *b, const int32_t at[2], bool serial)
 {
-    return at[0] == b->epoch || (at[1] == b->epoch && !serial);
+    return at[0] == b->epoch || (at[1] == b->epoch && !serial && !BUG(61));
 }
 
 static bool conflicts(const Bind *b, int32_t slot, bool writes, bool serial)
@@ -377,7 +378,7 @@ static void plan_workspace(Bind *b)
             (MemBuf){ .align = 64, .first = step->epoch, .last = step->epoch };
         if (k) {
             b->work[2 * i].bytes = k->shared_bytes;
-            b->work[2 * i + 1].bytes = size_mul(k->private_bytes, nt);
+            b->work[2 * i + 1].bytes = size_mul(k->private_bytes, BUG(63) ? 1 : nt);
             b->work[2 * i + 1].align = 4096;
         }
     }

@@ -30,7 +30,7 @@ LIBRARY = ["ir/base", "ir", "passes", "codegen", "runtime", "models", "train"]
 
 # The nouns with which the extern symbols of a folder start; what users call starts with gtc_.
 NOUNS = {
-    "ir/base": "arena ctx hash log os philox4x32 rng size status strbuf",
+    "ir/base": "arena bug ctx hash log os philox4x32 rng size status strbuf",
     "ir": "attr autodiff build dtype eval graph infer nest op round scan shape tensor type value vjp",
     "passes": "group pass rewrite",
     "codegen": "emit expr ix kernel kir low map phase plan reg stages",
@@ -42,6 +42,7 @@ NOUNS = {
 # Writable variables, each with its reason.
 GLOBALS = {
     "ir/base out_of_memory": "the one handler of arena growth, installed by the program",
+    "ir/base seeded": "the seeded bug that is awake; in a build with seeded bugs only",
     "ir turn": "shape_str: the ring of buffers of a thread",
     "ir buf": "shape_str: the ring of buffers of a thread",
 }
@@ -80,6 +81,10 @@ class Tree:
             subs[:] = sorted(s for s in subs if not s.startswith("build") and s not in (".git", "runs", ".gtc"))
             found += [os.path.relpath(os.path.join(folder, n), self.root) for n in sorted(names)]
         return sorted(found)
+
+    def has_bugs(self):
+        with open(os.path.join(self.build, "CMakeCache.txt"), encoding="utf-8") as f:
+            return "GTC_SEEDED_BUGS:BOOL=ON" in f.read()
 
     def files(self, *suffixes, folders=None):
         for path in self.text:
@@ -269,6 +274,27 @@ def rule_ops(tree):
             yield "cli/verbs.def", line, f"{name}: no cli/{name}.c with cli_{name}"
 
 
+def rule_bugs(tree):
+    """Every row of seeded_bugs.def has its sites, in the files it names, and every site its row."""
+    table = "tests/seeded_bugs.def"
+    places, sites = {}, {}
+    for line, number, fields in rows(tree, table, "BUG"):
+        if number in places:
+            yield table, line, f"bug {number} stands here twice"
+        places[number] = (line, fields[0].strip('"').split())
+    for path, text in tree.files(".c", ".h", folders=LIBRARY):
+        for m in re.finditer(r"\bBUG\((\w+)\)", blank(text)):
+            if path == "ir/base/bug.h":
+                continue
+            sites.setdefault(m.group(1), set()).add(path)
+            if path not in places.get(m.group(1), (0, []))[1]:
+                yield path, line_of(text, m.start()), f"BUG({m.group(1)}) has no row in {table} that names this file"
+    for number, (line, paths) in places.items():
+        for path in paths:
+            if path not in sites.get(number, ()):
+                yield table, line, f"there is no BUG({number}) in {path}"
+
+
 def rule_scripts(tree):
     for path, text in tree.files(""):
         if text.startswith("#!") and not os.access(os.path.join(tree.root, path), os.X_OK):
@@ -298,6 +324,8 @@ def rule_symbols(tree):
         if not found:
             yield folder, 1, "its library defines nothing"
         for name, kind, section in found:
+            if name == "bug_seeded" and not tree.has_bugs():
+                yield folder, 1, "a build that did not ask for them has seeded bugs"
             if kind.isupper() and kind not in "UN" and not any(name == n or name.startswith(n + "_") for n in nouns):
                 yield folder, 1, f"extern symbol {name} starts with no noun of {folder}"
             if re.match(r"\.(data|bss|tdata|tbss)", section) and ".rel.ro" not in section:
@@ -307,7 +335,7 @@ def rule_symbols(tree):
 
 
 RULES = [rule_layers, rule_headers, rule_sizes, rule_spdx, rule_format, rule_calls, rule_words,
-         rule_codegen_names, rule_switches, rule_passes, rule_ops, rule_scripts, rule_symbols]
+         rule_codegen_names, rule_switches, rule_passes, rule_ops, rule_bugs, rule_scripts, rule_symbols]
 
 
 def lint(tree, only=None):

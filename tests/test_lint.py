@@ -22,7 +22,9 @@ CLEAN = {
     "ir/ops.def": SPDX + "EW( exp, 1, 0, F32, floats, exp, gtc_exp(x0) )\n"
                          "OP( sum, 1, REDUCE, 0, F32, reduce, axes, sum )\n",
     "ir/vjp_elementwise.c": SPDX + "void vjp_exp(Vjp *v, Ref y, Ref g)\n{\n}\n",
-    "ir/op_reduce.c": SPDX + "void vjp_sum(Vjp *v, Ref y, Ref g)\n{\n}\n",
+    "ir/op_reduce.c": SPDX + "void vjp_sum(Vjp *v, Ref y, Ref g)\n{\n    v->n = BUG(1);\n}\n",
+    "ir/base/bug.h": SPDX + "#define BUG(n) false\n",
+    "tests/seeded_bugs.def": SPDX + 'BUG( 1, "ir/op_reduce.c", graphs, "it is wrong" )\n',
     "passes/pass.h": SPDX + '#include "ir/graph.h"\n',
     "passes/passes.def": SPDX + 'PASS(cse, VERIFIED, NAMES, eager, "merge equal nodes")\n',
     "passes/cse.c": SPDX + "Status pass_cse(PassCx *pcx, const Graph *in, Graph *out)\n{\n    return ST_OK;\n}\n",
@@ -95,6 +97,11 @@ FAULTS = [
     ("ops", "ir/ops.def", CLEAN["ir/ops.def"] + "OP( fold, 1, REDUCE, 0, F32, fold, window, fold )\n"),
     ("ops", "ir/op_reduce.c", CLEAN["ir/op_reduce.c"] + "void vjp_old(Vjp *v, Ref y, Ref g)\n{\n}\n"),
     ("ops", "cli/verbs.def", CLEAN["cli/verbs.def"] + 'VERB(eval, "", 1, "score")\n'),
+    ("bugs", "tests/seeded_bugs.def", CLEAN["tests/seeded_bugs.def"] * 2),
+    ("bugs", "tests/seeded_bugs.def", CLEAN["tests/seeded_bugs.def"] + 'BUG( 2, "ir/op_reduce.c", graphs, "gone" )\n'),
+    ("bugs", "tests/seeded_bugs.def", CLEAN["tests/seeded_bugs.def"].replace("op_reduce.c", "op_reduce.c ir/graph.c")),
+    ("bugs", "ir/graph.c", c("int x = BUG(1);\n")),
+    ("bugs", "ir/op_reduce.c", CLEAN["ir/op_reduce.c"] + "int x = BUG(3);\n"),
     ("scripts", "tests/run", "#!/bin/sh\n"),
 ]
 
@@ -148,6 +155,7 @@ def seeded_symbols(tmp):
             for folder, nouns in lint.NOUNS.items()}
     for what, folder, source in [
         (None, None, None),
+        ("has seeded bugs", "ir/base", "int bug_seeded(void) { return 1; }\n"),
         ("starts with no noun", "passes", "int helper_one(void) { return 1; }\n"),
         ("starts with no noun", "ir", "int graphical(void) { return 1; }\n"),
         ("global mutable state", "runtime", "static int calls; int gtc_run(void) { return ++calls; }\n"),
@@ -157,6 +165,8 @@ def seeded_symbols(tmp):
     ]:
         build = os.path.join(tmp, "libraries")
         os.makedirs(build, exist_ok=True)
+        with open(os.path.join(build, "CMakeCache.txt"), "w", encoding="utf-8") as cache:
+            cache.write("GTC_SEEDED_BUGS:BOOL=OFF\n")
         for f, s in good.items():
             library(build, f, source if f == folder else s)
         found = lint.lint(lint.Tree(clean, build), "symbols")
