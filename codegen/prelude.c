@@ -2,10 +2,10 @@
 /* The prelude of generated C: prelude_c.inc after a line that says how many lanes a vector has.
  *
  * It includes nothing (a header of intrinsics costs more than a kernel), and everything in it is
- * inlined, so that only what a kernel uses is compiled.  No function of libm is called: gcc and
- * clang would call the scalar ones in a loop.  A scalar function is lane 0 of the vector one, so
- * results do not depend on where a row's tail begins.  All of it survives contraction of products
- * and sums into fma in any places, or none. */
+ * inlined or, off the beaten track, static, so that only what a kernel uses is compiled.  No
+ * function of libm is called: gcc and clang would call the scalar ones in a loop.  A scalar
+ * function is lane 0 of the vector one, so results do not depend on where a row's tail begins.
+ * All of it survives contraction of products and sums into fma in any places, or none. */
 #include "codegen/kernel.h"
 
 #define PRELUDE(lanes) "#define GTC_LANES " #lanes "\n"

@@ -18,6 +18,7 @@
 #define gtc_sigmoid(x)      (1 / (1 + exp(-(x))))
 #define gtc_erf(x)          erf(x)
 #define gtc_sin(x)          sin(x)
+#define gtc_cos(x)          cos(x)
 #define gtc_not(x)          (!(x))
 #define gtc_select(c, a, b) ((c) != 0 ? (a) : (b))
 #define gtc_cast(x)         (x) /* rounding to the node's dtype does it */

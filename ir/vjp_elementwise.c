@@ -158,11 +158,16 @@ void vjp_erf(Vjp *v, Ref y, Ref g)
     vjp_give(v, x, mul(v, g, build_scale(&v->b, bell, 0x1.20dd750429b6dp0))); /* 2/sqrt(pi) */
 }
 
-/* cos x = sin(x + pi/2) */
 void vjp_sin(Vjp *v, Ref y, Ref g)
 {
     const Ref x = arg(v, y, 0);
-    vjp_give(v, x, mul(v, g, build_op1(&v->b, OP_sin, build_shift(&v->b, x, 0x1.921fb54442d18p0))));
+    vjp_give(v, x, mul(v, g, build_op1(&v->b, OP_cos, x)));
+}
+
+void vjp_cos(Vjp *v, Ref y, Ref g)
+{
+    const Ref x = arg(v, y, 0);
+    vjp_give(v, x, neg(v, mul(v, g, build_op1(&v->b, OP_sin, x))));
 }
 
 void vjp_select(Vjp *v, Ref y, Ref g)

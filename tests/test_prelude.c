@@ -64,11 +64,15 @@ static double exact_sin(double x)
 {
     return sin(x);
 }
+static double exact_cos(double x)
+{
+    return cos(x);
+}
 
 #define FUNCTIONS(F)                                                                               \
     F(floor, 0)                                                                                    \
     F(abs, 0) F(sqrt, .5001) F(rsqrt, 1.6) F(exp, 1.5) F(expm1, 2) F(log, 1.5) F(log1p, 2)         \
-        F(tanh, 3) F(sigmoid, 2.5) F(erf, 2) F(sin, 1.2)
+        F(tanh, 3) F(sigmoid, 2.5) F(erf, 2) F(sin, 1.2) F(cos, 1.2)
 
 static const struct {
     const char *name;
