@@ -70,6 +70,15 @@ static void print_types(const KeyTable *t, const TypeInfo *type, int n, Strbuf *
     }
 }
 
+/* The objects inside a cell's "weights" have keys of their own. */
+static void print_inner(const char *type, Strbuf *out)
+{
+    if (strcmp(type, "cell") != 0)
+        return;
+    strbuf_add(out, "\nA weight may be an object:\n");
+    print_section(&key_layers, "cell_weight", out);
+}
+
 static const char intro[] =
     "# model.json\n\n"
     "<!-- Written by model_describe from the tables in models/*.def; change those. -->\n\n"
@@ -124,6 +133,7 @@ void model_describe(Strbuf *out)
                       : t->ninput == LAYER_PAIR  ? "; takes one input or two"
                                                  : "");
         print_section(&key_layers, t->name, out);
+        print_inner(t->name, out);
     }
     strbuf_add(out, "\n## loss\n\n`type` is one of the following.  All have\n");
     print_section(&key_losses, "loss", out);

@@ -63,6 +63,10 @@ Status json_fail(Ctx *cx, Status code, const Json *v, const char *hint, const ch
 Status json_fail_key(Ctx *cx, Status code, const Json *v, const char *hint, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 
+/* The same, pointing at byte `at` of v's string. */
+Status json_fail_inside(Ctx *cx, Status code, const Json *v, size_t at, const char *hint,
+                        const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+
 /* At a byte of a text, without a path. */
 Status json_fail_text(Ctx *cx, Status code, const JsonText *t, size_t at, const char *what,
                       const char *hint);

@@ -3,6 +3,7 @@
  * hint. */
 #include "models/json.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Line and column (both from 1) of a byte offset, and the bounds of its line. */
@@ -121,6 +122,40 @@ Status json_fail_key(Ctx *cx, Status code, const Json *v, const char *hint, cons
     va_list ap;
     va_start(ap, fmt);
     fail_value(cx, code, v, v->key_at, hint, fmt, ap);
+    va_end(ap);
+    return code;
+}
+
+/* The byte of the text that gave byte `at` of the decoded string. */
+static size_t source_of(const Json *v, size_t at)
+{
+    const char *s = v->text->s;
+    if (v->kind != JSON_STRING || s[v->at] != '"')
+        return v->at + at; /* a bare word is its own source */
+    size_t i = v->at + 1;
+    for (size_t done = 0; done < at && i + 1 < v->end;) {
+        if (s[i] != '\\') {
+            i++;
+            done++;
+        } else if (s[i + 1] != 'u') {
+            i += 2;
+            done++;
+        } else { /* up to 3 bytes for one escape, 4 for a pair of them */
+            const char digits[5] = { s[i + 2], s[i + 3], s[i + 4], s[i + 5] };
+            const unsigned long code = strtoul(digits, NULL, 16);
+            i += 6;
+            done += code < 0x80 ? 1 : code < 0x800 ? 2 : code - 0xD800 < 0x800 ? 2 : 3;
+        }
+    }
+    return i;
+}
+
+Status json_fail_inside(Ctx *cx, Status code, const Json *v, size_t at, const char *hint,
+                        const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fail_value(cx, code, v, source_of(v, at), hint, fmt, ap);
     va_end(ap);
     return code;
 }

@@ -47,15 +47,16 @@ struct Layer { /* fields are the keys of layers.def; a type uses those of its ro
     const LayerType *type;
     const Json *at; /* for messages */
     int index;
-    const char *name, *type_name, *probe;
+    const char *name, *type_name, *probe, *result;
     StrList input;
     int units, filters, layers, activation, ret, bias_kind, score, axis, axes, groups, heads,
         hidden;
     int norm, init, edge;
-    bool bias, bidirectional, same, affine, causal, per_channel;
+    bool bias, bidirectional, same, affine, causal, per_channel, reverse;
     Dims kernel, stride, dilation, padding, output_padding, output, scale, ahead, behind;
     double momentum, eps, rate, slope, alpha, start, init_value, fill;
     Shape shape;
+    struct CellSpec *cell;
 };
 
 struct LossConfig {

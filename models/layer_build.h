@@ -18,6 +18,8 @@ const char *layer_shape_str(Shape s);
 Status layer_wants_rank(LayerCx *lx, const Layer *l, Ref x, int rank, const char *axes);
 /* "LAYER.weight" (out, in, K..) by the key "init"; as layer_param_uniform of fan by default. */
 Ref layer_param_weight(LayerCx *lx, const Layer *l, Shape shape, int64_t fan);
+/* The same of another name; of a vector the extent is both fans. */
+Ref layer_param_init(LayerCx *lx, const Layer *l, const char *name, Shape shape, int64_t fan);
 /* The key "activation". */
 Ref layer_activate(LayerCx *lx, const Layer *l, Ref x);
 /* x with a share of its elements dropped, in train graphs.  use: which of the layer's random

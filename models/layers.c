@@ -55,35 +55,40 @@ Ref layer_param_uniform(LayerCx *lx, const char *suffix, Shape shape, int64_t fa
 }
 
 /* torch.nn.init, of a layer followed by relu: gain sqrt(2) for kaiming, 1 for the others. */
-Ref layer_param_weight(LayerCx *lx, const Layer *l, Shape shape, int64_t fan)
+Ref layer_param_init(LayerCx *lx, const Layer *l, const char *name, Shape shape, int64_t fan)
 {
     double taps = 1;
     for (int i = 2; i < shape.rank; i++)
         taps *= (double)shape.dim[i];
-    const double in = fmax(taps * (double)shape.dim[1], 1);
-    const double both = in + taps * (double)shape.dim[0];
+    const double in = fmax(taps * (double)(shape.rank > 1 ? shape.dim[1] : shape.dim[0]), 1);
+    const double both = in + (shape.rank > 1 ? taps * (double)shape.dim[0] : 0);
     switch (l->init) {
     case WEIGHT_XAVIER_UNIFORM:
-        return layer_param(lx, "weight", shape, INIT_UNIFORM, sqrt(6 / both));
+        return layer_param(lx, name, shape, INIT_UNIFORM, sqrt(6 / both));
     case WEIGHT_XAVIER_NORMAL:
-        return layer_param(lx, "weight", shape, INIT_NORMAL, sqrt(2 / both));
+        return layer_param(lx, name, shape, INIT_NORMAL, sqrt(2 / both));
     case WEIGHT_KAIMING_UNIFORM:
-        return layer_param(lx, "weight", shape, INIT_UNIFORM, sqrt(6 / in));
+        return layer_param(lx, name, shape, INIT_UNIFORM, sqrt(6 / in));
     case WEIGHT_KAIMING_NORMAL:
-        return layer_param(lx, "weight", shape, INIT_NORMAL, sqrt(2 / in));
+        return layer_param(lx, name, shape, INIT_NORMAL, sqrt(2 / in));
     case WEIGHT_ORTHOGONAL:
-        return layer_param(lx, "weight", shape, INIT_ORTHOGONAL, 1);
+        return layer_param(lx, name, shape, INIT_ORTHOGONAL, 1);
     case WEIGHT_UNIFORM:
-        return layer_param(lx, "weight", shape, INIT_UNIFORM, l->init_value);
+        return layer_param(lx, name, shape, INIT_UNIFORM, l->init_value);
     case WEIGHT_NORMAL:
-        return layer_param(lx, "weight", shape, INIT_NORMAL, l->init_value);
+        return layer_param(lx, name, shape, INIT_NORMAL, l->init_value);
     case WEIGHT_CONSTANT:
-        return layer_param(lx, "weight", shape, INIT_FILL, l->init_value);
+        return layer_param(lx, name, shape, INIT_FILL, l->init_value);
     case WEIGHT_ZEROS:
-        return layer_param(lx, "weight", shape, INIT_FILL, 0);
+        return layer_param(lx, name, shape, INIT_FILL, 0);
     default:
-        return layer_param_uniform(lx, "weight", shape, fan);
+        return layer_param_uniform(lx, name, shape, fan);
     }
+}
+
+Ref layer_param_weight(LayerCx *lx, const Layer *l, Shape shape, int64_t fan)
+{
+    return layer_param_init(lx, l, "weight", shape, fan);
 }
 
 /* Of leaky_relu the slope, of elu alpha. */

@@ -4,6 +4,7 @@
 #include "models/reader.h"
 
 #include "ir/base/os.h"
+#include "models/cell.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +79,10 @@ static Status read_layer(Reader *r, Json *o, Layer *l)
     v = json_member(o, "shape");
     if (v)
         TRY(keys_shape(r->cx, r->arena, v, -1, &l->shape));
+    if (json_member(o, "update"))
+        TRY(cell_read(r->cx, r->arena, o, l->result, &l->cell));
+    if (l->cell && !l->result)
+        l->result = l->cell->state.at[0].name;
     TRY(check_name(r, json_member(o, "name"), l->name));
     for (int i = 0; i < o->index; i++) {
         if (strcmp(r->m->layer[i]->name, l->name) == 0)

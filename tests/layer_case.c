@@ -224,3 +224,58 @@ void layer_case_compiles(const LayerCase *c)
     if (failed)
         fail_msg("%s: %d of 4 programs are wrong", c->name, failed);
 }
+
+/* The name of what output o of a step is: of the input that it replaces, or its own. */
+static const char *output_name(const Graph *g, uint32_t o)
+{
+    return g->out[o].replaces ? g->node[g->out[o].replaces].name : g->out[o].name;
+}
+
+static Tensor *one_step(Net *n, const LayerCase *c, Graph **g)
+{
+    net_open(n, c, true, NULL);
+    *g = graph_new(n->arena);
+    if (autodiff_expand(&n->cx, net_graph(n, BUILD_TRAIN), *g) != ST_OK)
+        fail_msg("%s: %s", c->name, n->cx.msg);
+    Tensor *in = net_values(n, *g), *out = arena_array(n->arena, Tensor, (*g)->nout);
+    if (eval_graph(&n->cx, *g, EVAL_F64, n->arena, in, out) != ST_OK)
+        fail_msg("%s: %s", c->name, n->cx.msg);
+    return out;
+}
+
+void layer_cases_are_equal(const LayerCase *c, const LayerCase *d)
+{
+    Net n, other;
+    Graph *g, *h;
+    const Tensor *x = one_step(&n, c, &g), *y = one_step(&other, d, &h);
+    assert_int_equal(g->nout, h->nout);
+    for (uint32_t o = 0; o < g->nout; o++) {
+        uint32_t k = 0;
+        while (k < h->nout && strcmp(output_name(h, k), output_name(g, o)) != 0)
+            k++;
+        if (k == h->nout)
+            fail_msg("%s has no %s", d->name, output_name(g, o));
+        assert_true(type_eq(&x[o].type, &y[k].type));
+        for (int64_t i = 0; i < shape_count(&x[o].type.shape); i++)
+            if (x[o].at[i] != y[k].at[i])
+                fail_msg("%s[%d]: %s has %.17g, %s has %.17g", output_name(g, o), (int)i, c->name,
+                         x[o].at[i], d->name, y[k].at[i]);
+    }
+    net_close(&n);
+    net_close(&other);
+}
+
+int layer_case_launches(const LayerCase *c)
+{
+    Net n;
+    net_open(&n, c, true, NULL);
+    const ReferenceOptions ro = { .steps = 1, .seed = 3, .init = net_fill };
+    Reference *ref = reference_new(&n.cx, net_graph(&n, BUILD_TRAIN), &ro);
+    const ProgramVerdict v =
+        program_check(&n.cx, ref, &(ProgramCheck){ .mode = GTC_DEFAULT, .threads = 1 });
+    if (v.wrong)
+        fail_msg("%s: %s", c->name, v.text);
+    reference_free(ref);
+    net_close(&n);
+    return v.kernels;
+}

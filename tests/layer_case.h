@@ -37,5 +37,9 @@ void layer_case_is_its_loop(const LayerCase *c);
 void layer_case_has_its_slopes(const LayerCase *c);
 /* A training step as compiled, both modes, one thread and two, against the evaluator. */
 void layer_case_compiles(const LayerCase *c);
+/* One training step of either, evaluated in f64: all outputs are equal to the last bit. */
+void layer_cases_are_equal(const LayerCase *c, const LayerCase *d);
+/* Launches of a training step. */
+int layer_case_launches(const LayerCase *c);
 
 #endif

@@ -35,7 +35,7 @@ NOUNS = {
     "passes": "group pass rewrite",
     "codegen": "emit expr ix kernel kir low map phase plan reg stages",
     "runtime": "cache cc device gtc jit memplan program store team",
-    "models": "json key keys layer loss model optimizer",
+    "models": "cell json key keys layer loss model optimizer",
     "train": "bundle checkpoint column csv data date idx loader metrics npy number part random report"
              " scaler score session source text train wav window",
 }
