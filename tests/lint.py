@@ -33,7 +33,7 @@ NOUNS = {
     "ir/base": "arena bug ctx hash log os philox4x32 rng size status strbuf",
     "ir": "attr autodiff build dtype eval graph infer nest op round scan shape tensor type value vjp",
     "passes": "group pass rewrite",
-    "codegen": "emit expr ix kernel kir low map phase plan reg stages",
+    "codegen": "demand emit expr ix kernel kir low map phase plan reg stages",
     "runtime": "cache cc device gtc jit memplan program store team",
     "models": "cell json key keys layer loss model optimizer",
     "train": "bundle checkpoint column csv data date idx loader metrics npy number part random report"
@@ -51,7 +51,7 @@ ENDS = {"ir/base/arena.c": "exit abort fprintf", "ir/base/status.c": "exit fprin
 # Layers, whose names mean nothing to codegen.
 LAYER_NAMES = "lstm gru conv conv1d conv2d attention dense batch_norm batchnorm"
 # Files that decide by op: codegen/stages by design; ir/graph.c has the ops with a body or a part.
-OP_SWITCHES = ["codegen/stages.c", "ir/graph.c"]
+OP_SWITCHES = ["codegen/stages_demand.c", "codegen/stages.c", "ir/graph.c"]
 
 C_NAMES = (".c", ".h", ".def", ".inc")
 MAX_FILE, WARN_FILE, MAX_FUNCTION, MAX_INCLUDES, MAX_LINE = 1500, 800, 150, 5, 100
