@@ -101,6 +101,11 @@ void reference_free(Reference *r)
     arena_free(r->arena);
 }
 
+const Tensor *reference_start(const Reference *r)
+{
+    return r->start;
+}
+
 /* ------------------------------------------------------------ one program */
 
 typedef struct Judge {

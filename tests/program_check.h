@@ -32,6 +32,7 @@ typedef struct ReferenceOptions {
 /* Fails the running test when g cannot be evaluated. */
 Reference *reference_new(Ctx *cx, const Graph *g, const ReferenceOptions *opt);
 void reference_free(Reference *r);
+const Tensor *reference_start(const Reference *r); /* the inputs of the first step */
 
 typedef struct ProgramCheck {
     GtcMode mode;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Random graphs, with the gradient of one of their values where there is one, as compiled programs:
- * both modes, on one thread and on two, against the evaluator.  GTC_FUZZ_COUNT graphs, from seed
- * GTC_FUZZ_SEED on. */
+ * both modes, on one thread and on two, against the evaluator, and the gradient against
+ * differences.  GTC_FUZZ_COUNT graphs, from seed GTC_FUZZ_SEED on. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +14,7 @@
 #include "ir/text.h"
 #include "tests/program_check.h"
 #include "tests/random_graph.h"
+#include "tests/slope_check.h"
 
 /* Fusions by hand, and scans in scans, are nothing that compiles. */
 static bool is_nested(const Graph *g, bool in_body)
@@ -61,7 +62,7 @@ static void show(const Graph *g)
 
 typedef struct Count {
     int64_t compared, skipped;
-    int graphs, wrong, kernels, plain;
+    int graphs, wrong, kernels, plain, slopes, undecided;
 } Count;
 
 static void check_seed(uint64_t seed, Count *count)
@@ -72,7 +73,14 @@ static void check_seed(uint64_t seed, Count *count)
     const Graph *g = grow(&cx, arena, seed);
     const ReferenceOptions ro = { .steps = 2, .seed = seed };
     Reference *ref = reference_new(&cx, g, &ro);
-    bool shown = false;
+    const SlopeVerdict slopes = slope_check(&cx, g, reference_start(ref), seed);
+    bool shown = slopes.wrong;
+    count->slopes += slopes.compared;
+    count->undecided += slopes.undecided;
+    if (slopes.wrong) {
+        show(g);
+        print_error("seed %llu: %s\n", (unsigned long long)seed, slopes.text);
+    }
     for (int mode = GTC_EAGER; mode <= GTC_DEFAULT; mode++)
         for (int threads = 1; threads <= 2; threads++) {
             const ProgramCheck pc = { .mode = (GtcMode)mode, .threads = threads };
@@ -102,9 +110,10 @@ static void random_programs_agree(void **state)
     Count count = { 0 };
     for (long seed = first; seed < first + n; seed++)
         check_seed((uint64_t)seed, &count);
-    print_message("%d graphs, %lld elements compared, %lld skipped; %d kernels, %d plain\n",
+    print_message("%d graphs, %lld elements compared, %lld skipped; %d kernels, %d plain; "
+                  "%d slopes compared, %d undecided\n",
                   count.graphs, (long long)count.compared, (long long)count.skipped, count.kernels,
-                  count.plain);
+                  count.plain, count.slopes, count.undecided);
     assert_int_equal(count.wrong, 0);
     assert_true(count.skipped * 20 <= count.compared);
 }
