@@ -42,7 +42,10 @@ static const char *full_name(LayerCx *lx, const char *suffix)
 
 Ref layer_param(LayerCx *lx, const char *suffix, Shape shape, InitKind init, double value)
 {
-    return layer_input(lx, INPUT_param, full_name(lx, suffix), DT_F32, shape, init, value);
+    const char *name = full_name(lx, suffix);
+    if (lx->m->train.ema > 0 && lx->kind != BUILD_TRAIN)
+        name = arena_printf(lx->arena, LAYER_EMA "%s", name);
+    return layer_input(lx, INPUT_param, name, DT_F32, shape, init, value);
 }
 
 Ref layer_state(LayerCx *lx, const char *suffix, Shape shape, double value)

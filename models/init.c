@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* init: first values of parameters and states.  Each tensor has its own random stream, picked by a
- * hash of its name, so that a layer more or less changes no other layer's values. */
+ * hash of its name, so that a layer more or less changes no other layer's values.  A running mean
+ * begins where its parameter does. */
 #include "models/layer.h"
 
 #include "ir/base/hash.h"
@@ -50,8 +51,12 @@ static void fill_orthogonal(const ModelInput *in, Rng *rng, float *data)
 static void fill(const ModelInput *in, uint64_t seed, void *data)
 {
     const int64_t n = shape_count(&in->type.shape);
+    const size_t ema = strlen(LAYER_EMA);
+    const char *name = in->name;
     Rng rng;
-    rng_init(&rng, seed, hash_bytes(in->name, strlen(in->name), 0));
+    if (in->kind == INPUT_state && strncmp(name, LAYER_EMA, ema) == 0)
+        name += ema;
+    rng_init(&rng, seed, hash_bytes(name, strlen(name), 0));
     if (in->init == INIT_ORTHOGONAL) {
         fill_orthogonal(in, &rng, data);
         return;

@@ -115,6 +115,10 @@ struct LayerCx {
     Ref *probe;           /* probe[i]: side output of layer i, or REF_NONE */
 };
 
+/* What the name of a parameter's running mean begins with, and that of an optimizer's state. */
+#define LAYER_EMA "ema."
+#define LAYER_OPT "opt."
+
 /* The input of that name, made when it is asked for the first time. */
 Ref layer_input(LayerCx *lx, InputKind kind, const char *name, DType dt, Shape shape, InitKind init,
                 double value);

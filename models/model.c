@@ -84,6 +84,10 @@ static Status read_layer(Reader *r, Json *o, Layer *l)
     if (l->cell && !l->result)
         l->result = l->cell->state.at[0].name;
     TRY(check_name(r, json_member(o, "name"), l->name));
+    if (strcmp(l->name, "opt") == 0 || strcmp(l->name, "ema") == 0)
+        return json_fail(r->cx, ST_VALUE, json_member(o, "name"), NULL,
+                         "\"%s\" is no name for a layer: tensors of the optimizer begin with it",
+                         l->name);
     for (int i = 0; i < o->index; i++) {
         if (strcmp(r->m->layer[i]->name, l->name) == 0)
             return json_fail(r->cx, ST_VALUE, json_member(o, "name"), NULL,

@@ -78,6 +78,7 @@ typedef struct TrainConfig {
     int epochs, batch_size, patience; /* patience 0: never stop early */
     int64_t max_steps;                /* 0: no bound */
     double clip_norm, clip_value;     /* 0: none */
+    double ema;                       /* 0: none */
     uint64_t seed;
     const char *precision; /* "auto", "f32" */
     bool shuffle;
@@ -131,7 +132,9 @@ const char *model_json(
  *   eval:    y, rows; outputs loss, prediction, correct; nothing is replaced
  *   predict: the data inputs only; output prediction (logits become probabilities under
  *            cross_entropy and bce)
- *   probe:   the data inputs only; one output a "probe" key, by its name */
+ *   probe:   the data inputs only; one output a "probe" key, by its name
+ * With train.ema, train keeps the state "ema.P" for each parameter P, and the others read "ema.P"
+ * in the place of P. */
 typedef enum BuildKind { BUILD_TRAIN, BUILD_EVAL, BUILD_PREDICT, BUILD_PROBE } BuildKind;
 Status model_build(Ctx *cx, const Model *m, const DataShape *d, BuildKind kind, int batch,
                    Arena *arena, Graph **out);

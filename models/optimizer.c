@@ -27,7 +27,7 @@ typedef void OptimizerFn(Update *u);
 
 static Ref state_from(Update *u, const char *what, double start)
 {
-    const char *name = arena_printf(u->lx->arena, "opt.%s.%s", u->param.name, what);
+    const char *name = arena_printf(u->lx->arena, LAYER_OPT "%s.%s", u->param.name, what);
     return layer_input(u->lx, INPUT_state, name, DT_F32, u->param.type.shape, INIT_FILL, start);
 }
 
@@ -153,6 +153,23 @@ static void optimizer_lion(Update *u)
     descend(u, p, d);
 }
 
+/* The running mean of the parameter; the first step's result begins it. */
+static void follow(Update *u)
+{
+    Builder *b = u->b;
+    const double decay = u->lx->m->train.ema;
+    if (decay == 0)
+        return;
+    const char *name = arena_printf(u->lx->arena, LAYER_EMA "%s", u->param.name);
+    const Ref old = layer_input(u->lx, INPUT_state, name, DT_F32, u->param.type.shape,
+                                u->param.init, u->param.value);
+    const Ref first = build_op2(b, OP_eq, u->lx->step, build_scalar(b, DT_I32, 0));
+    const Ref share = build_select(b, first, build_scalar(b, DT_F32, 1),
+                                   build_scalar(b, DT_F32, 1 - decay));
+    const Ref way = build_op2(b, OP_mul, build_op2(b, OP_sub, u->next, old), share);
+    layer_replace(u->lx, old, build_op2(b, OP_add, old, way));
+}
+
 const TypeInfo optimizer_types[] = {
 #define OPTIMIZER(type, fn, help) { #type, help, false },
 #include "models/optimizers.def"
@@ -233,6 +250,7 @@ Status optimizer_build(LayerCx *lx, Ref loss)
         u.g = clipped(lx, g[i], factor);
         optimizer_fn[u.o->type](&u);
         layer_replace(lx, u.p, u.next);
+        follow(&u);
     }
     build_region(b, "step", 0);
     layer_replace(lx, lx->step, build_op2(b, OP_add, lx->step, build_scalar(b, DT_I32, 1)));

@@ -521,8 +521,6 @@ static void rnn_loop(const LayerRun *r, double *y)
 #define L                   "{\"name\": \"l\", \"type\": "
 #define DENSE(units)        L "\"dense\", \"units\": " #units "}"
 #define REST(loss, descent) "\"loss\": " loss ", \"optimizer\": " descent
-#define DENSE(units)        L "\"dense\", \"units\": " #units "}"
-#define REST(loss, descent) "\"loss\": " loss ", \"optimizer\": " descent
 static const LayerCase cases[] = {
     { "layer_norm", L "\"layer_norm\"}", "[5, 6]", "[5, 6]", NULL, layer_norm_loop },
     { "layer_norm of two axes", L "\"layer_norm\", \"axes\": 2, \"bias\": false, \"eps\": 1e-3}",
@@ -580,6 +578,8 @@ static const LayerCase cases[] = {
       REST("{\"type\": \"cross_entropy\", \"label_smoothing\": 0.1}",
            "{\"type\": \"lion\", \"weight_decay\": 0.1}"),
       3 },
+    { "ema, adamw", DENSE(5), "[6]", "[5]", NULL, NULL,
+      REST("{\"type\": \"mse\"}", "{\"type\": \"adamw\"}, \"train\": {\"ema\": 0.9}") },
     { "quantile", DENSE(5), "[6]", "[5]", NULL, NULL,
       REST("{\"type\": \"quantile\", \"quantile\": 0.8}", "{\"type\": \"sgd\"}") },
     { "kl", DENSE(5), "[6]", "[5]", NULL, NULL, REST("{\"type\": \"kl\"}", "{\"type\": \"sgd\"}") },
@@ -606,8 +606,7 @@ static void layer_is_its_loop(void **state)
 {
     const LayerCase *c = *state;
     if (c->loop)
-        if (c->loop)
-            layer_case_is_its_loop(c);
+        layer_case_is_its_loop(c);
     layer_case_has_its_slopes(c);
 }
 

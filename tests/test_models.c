@@ -740,9 +740,12 @@ static void follow(const char *optimizer, int steps,
     snprintf(text, sizeof text,
              "{\"data\": {\"random\": {\"x\": [1], \"y\": [1], \"rows\": 8}}, \"layers\": "
              "[{\"name\": \"y\", \"type\": \"dense\", \"units\": 1}],"
-             "\"loss\": {\"type\": \"mse\"}, \"optimizer\": %s}",
+             "\"loss\": {\"type\": \"mse\"}, \"optimizer\": %s, \"train\": {\"ema\": 0.75}}",
              optimizer);
     start_text(b, text, 1);
+    build(b, BUILD_PREDICT);
+    input(b, "ema.y.weight"); /* what is predicted with; there is no other */
+    assert_int_equal(b->g->ninput, 3);
     build(b, BUILD_TRAIN);
     set1(b, "rows", 1);
     set1(b, "lr", 0.1);
@@ -755,13 +758,17 @@ static void follow(const char *optimizer, int steps,
         if (strncmp(name, "opt.", 4) == 0 && strstr(name, ".sum"))
             b->in[i].at[0] = 0.3;
     }
-    double p[2] = { 0.9, 0.2 }, m[2] = { 0 }, v[2] = { 0 };
+    double p[2] = { 0.9, 0.2 }, m[2] = { 0 }, v[2] = { 0 }, ema[2] = { 0 };
     for (int t = 1; t <= steps; t++) {
         const double e = p[0] * 0.7 + p[1] + 0.4, g[2] = { 2 * e * 0.7, 2 * e };
         run(b);
         near(output(b, "grad_norm")->at[0], sqrt(g[0] * g[0] + g[1] * g[1]));
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < 2; i++) {
             formula(&p[i], g[i], &m[i], &v[i], t);
+            ema[i] = t == 1 ? p[i] : 0.75 * ema[i] + 0.25 * p[i];
+        }
+        near(output(b, "ema.y.weight")->at[0], ema[0]);
+        near(output(b, "ema.y.bias")->at[0], ema[1]);
         near(output(b, "y.weight")->at[0], p[0]);
         near(output(b, "y.bias")->at[0], p[1]);
         for (uint32_t i = 0; i < b->g->nout;

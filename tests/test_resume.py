@@ -20,7 +20,7 @@ MODEL = {
     ],
     "loss": {"type": "mse"},
     "optimizer": {"type": "adam", "learning_rate": 1e-3},
-    "train": {"epochs": 40, "batch_size": 32, "seed": 5, "clip_norm": 1.0},
+    "train": {"epochs": 40, "batch_size": 32, "seed": 5, "clip_norm": 1.0, "ema": 0.98},
 }
 
 
