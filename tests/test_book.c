@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Training steps of a small net under every optimizer, against the book. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "ir/base/rng.h"
+#include "tests/book_check.h"
+
+enum { BATCH = 3, STEPS = 3 };
+
+#define NET                                                                                        \
+    "{\"data\": {\"random\": {\"x\": [5], \"y\": [2], \"rows\": 8}}, \"layers\": ["                \
+    "{\"type\": \"dense\", \"units\": 4, \"activation\": \"tanh\"}, "                              \
+    "{\"type\": \"dense\", \"units\": 2}], \"loss\": {\"type\": \"mse\"}, "
+
+static void fill(const char *name, Rng *rng, Tensor *t)
+{
+    const bool state = strncmp(name, "opt.", 4) == 0 || strcmp(name, "step") == 0;
+    for (int64_t i = 0; i < shape_count(&t->type.shape) && !state; i++)
+        t->at[i] = strcmp(name, "rows") == 0 ? BATCH
+                   : strcmp(name, "lr") == 0 ? 0.05
+                                             : rng_normal(rng);
+}
+
+static void follow(const char *optimizer, const char *train)
+{
+    Ctx cx;
+    Model *m;
+    Graph *g;
+    Arena *arena = arena_new();
+    Rng rng;
+    ctx_init(&cx);
+    rng_init(&rng, 1, 0);
+    const char *text =
+        arena_printf(arena, NET "\"optimizer\": {%s}, \"train\": {%s}}", optimizer, train);
+    if (model_parse(&cx, "book", text, NULL, 0, &m) != ST_OK)
+        fail_msg("%s: %s", text, cx.msg);
+    const DataShape d = { .input = m->data.random_inputs,
+                          .ninput = m->data.nrandom,
+                          .target = m->data.random_target };
+    if (model_build(&cx, m, &d, BUILD_TRAIN, BATCH, arena, &g) != ST_OK)
+        fail_msg("%s: %s", text, cx.msg);
+    Tensor *in = arena_array(arena, Tensor, g->ninput);
+    for (uint32_t i = 0; i < g->ninput; i++) {
+        const Node *n = &g->node[g->input[i]];
+        in[i] = tensor_new(arena, n->type);
+        fill(n->name, &rng, &in[i]);
+    }
+    const BookVerdict v = book_check(&cx, g, m, in, STEPS);
+    if (v.wrong)
+        fail_msg("%s", v.text);
+    assert_true(v.compared >= STEPS * (5 * 4 + 4 + 4 * 2 + 2));
+    model_free(m);
+    arena_free(arena);
+}
+
+static void steps_go_by_the_book(void **state)
+{
+    static const char *const optimizer[] = {
+        "\"type\": \"sgd\"",
+        "\"type\": \"sgd\", \"momentum\": 0.9, \"weight_decay\": 0.1",
+        "\"type\": \"sgd\", \"momentum\": 0.9, \"nesterov\": true, \"decayed\": \"weights\", "
+        "\"weight_decay\": 0.1",
+        "\"type\": \"adam\"",
+        "\"type\": \"adam\", \"beta1\": 0, \"weight_decay\": 0.1",
+        "\"type\": \"adamw\", \"weight_decay\": 0.1",
+        "\"type\": \"rmsprop\"",
+        "\"type\": \"rmsprop\", \"momentum\": 0.9, \"weight_decay\": 0.1",
+        "\"type\": \"adagrad\", \"lr_decay\": 0.1, \"weight_decay\": 0.1",
+        "\"type\": \"lion\", \"weight_decay\": 0.1",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof optimizer / sizeof *optimizer; i++) {
+        follow(optimizer[i], "");
+        follow(optimizer[i], "\"clip_norm\": 0.2");
+        follow(optimizer[i], "\"clip_value\": 0.1");
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(steps_go_by_the_book) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
