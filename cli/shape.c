@@ -41,6 +41,8 @@ const char *shape_stamp(Cli *c, const Work *w)
     for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
         for (int i = 0; i < lists[l]->n; i++)
             stamp_file(c, w, lists[l]->at[i], &b);
+    if (d->index)
+        stamp_file(c, w, d->index, &b);
     hash_hex(b.s, b.n, hex);
     strbuf_free(&b);
     return arena_strdup(c->o->arena, hex);

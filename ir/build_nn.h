@@ -104,8 +104,8 @@ typedef struct Attention {
 /* q (B, T, D), k and v (B, S, D): (B, T, D). */
 Ref build_attention(Builder *b, Ref q, Ref k, Ref v, const Attention *a);
 
-/* Row losses: prediction and target (B, ..); the result has their shape (cross_entropy: (B), of
- * logits (B, K) and i32 labels (B)). */
+/* Row losses: prediction and target (B, ..); the result has their shape (cross_entropy: (B, ..), of
+ * logits (B, .., K) and i32 labels (B, ..)). */
 Ref build_huber(Builder *b, Ref prediction, Ref target, double delta);
 Ref build_bce(Builder *b, Ref logits, Ref target);
 Ref build_cross_entropy(Builder *b, Ref logits, Ref labels, double smoothing);
@@ -113,7 +113,7 @@ Ref build_focal(Builder *b, Ref logits, Ref labels, double gamma); /* as cross_e
 Ref build_quantile(Builder *b, Ref prediction, Ref target, double q);
 /* Of the target's probabilities from softmax(logits), over the last axis: (B). */
 Ref build_kl(Builder *b, Ref logits, Ref target);
-/* (B) bool: the first largest logit is the label's. */
+/* (B, ..) bool: the first largest logit is the label's. */
 Ref build_is_correct(Builder *b, Ref logits, Ref labels);
 
 #endif

@@ -31,18 +31,26 @@ Ref build_bce(Builder *b, Ref logits, Ref target)
     return build_close(b, before, build_op2(b, OP_add, linear, build_op1(b, OP_log1p, e)));
 }
 
-/* (B, K) bool: the label's column. */
-static Ref label_column(Builder *b, Ref logits, Ref labels)
+/* Logits are (B, ..., K): classes come last. */
+static int class_axis(Builder *b, Ref logits)
 {
-    const Ref k = build_iota(b, (Type){ DT_I32, build_type(b, logits).shape }, 1);
-    return build_op2(b, OP_eq, k, build_like(b, labels, k, 1u << 1));
+    return build_type(b, logits).shape.rank - 1;
 }
 
-/* log of the label's probability, (B). */
+/* (B, ..., K) bool: the label's column. */
+static Ref label_column(Builder *b, Ref logits, Ref labels)
+{
+    const int axis = class_axis(b, logits);
+    const Ref k = build_iota(b, (Type){ DT_I32, build_type(b, logits).shape }, axis);
+    return build_op2(b, OP_eq, k, build_like(b, labels, k, 1u << axis));
+}
+
+/* log of the label's probability, (B, ...). */
 static Ref label_log(Builder *b, Ref logp, Ref labels)
 {
     const Ref is_label = label_column(b, logp, labels);
-    return build_reduce(b, OP_sum, build_select(b, is_label, logp, zeros_like(b, logp)), 1u << 1);
+    return build_reduce(b, OP_sum, build_select(b, is_label, logp, zeros_like(b, logp)),
+                        1u << class_axis(b, logp));
 }
 
 Ref build_cross_entropy(Builder *b, Ref logits, Ref labels, double smoothing)
@@ -50,11 +58,12 @@ Ref build_cross_entropy(Builder *b, Ref logits, Ref labels, double smoothing)
     if (b->status != ST_OK)
         return REF_NONE;
     const uint32_t before = build_open(b, "loss");
-    const Ref logp = build_log_softmax(b, logits, 1);
+    const int axis = class_axis(b, logits);
+    const Ref logp = build_log_softmax(b, logits, axis);
     Ref y = label_log(b, logp, labels);
     if (smoothing > 0) {
-        const double share = smoothing / (double)build_type(b, logits).shape.dim[1];
-        const Ref all = build_scale(b, build_reduce(b, OP_sum, logp, 1u << 1), share);
+        const double share = smoothing / (double)build_type(b, logits).shape.dim[axis];
+        const Ref all = build_scale(b, build_reduce(b, OP_sum, logp, 1u << axis), share);
         y = build_op2(b, OP_add, build_scale(b, y, 1 - smoothing), all);
     }
     return build_close(b, before, build_op1(b, OP_neg, y));
@@ -66,7 +75,7 @@ Ref build_focal(Builder *b, Ref logits, Ref labels, double gamma)
     if (b->status != ST_OK)
         return REF_NONE;
     const uint32_t before = build_open(b, "loss");
-    const Ref logp = label_log(b, build_log_softmax(b, logits, 1), labels);
+    const Ref logp = label_log(b, build_log_softmax(b, logits, class_axis(b, logits)), labels);
     const Ref miss = build_op1(b, OP_neg, build_op1(b, OP_expm1, logp));
     const Ref bounded = build_op2(b, OP_max, miss, build_const(b, 1e-30, build_type(b, miss)));
     const Ref weight = build_op1(b, OP_exp, build_scale(b, build_op1(b, OP_log, bounded), gamma));
@@ -104,11 +113,13 @@ Ref build_is_correct(Builder *b, Ref logits, Ref labels)
         return REF_NONE;
     const uint32_t before = build_open(b, "loss");
     const Shape s = build_type(b, logits).shape;
+    const int axis = class_axis(b, logits);
+    const unsigned one = 1u << axis;
     const Type counts = { DT_F32, s };
-    const Ref top = build_like(b, build_reduce(b, OP_amax, logits, 1u << 1), logits, 1u << 1);
-    const Ref k = build_iota(b, counts, 1);
+    const Ref top = build_like(b, build_reduce(b, OP_amax, logits, one), logits, one);
+    const Ref k = build_iota(b, counts, axis);
     const Ref at = build_select(b, build_op2(b, OP_eq, logits, top), k,
-                                build_const(b, (double)s.dim[1], counts));
-    const Ref first = build_reduce(b, OP_amin, at, 1u << 1);
+                                build_const(b, (double)s.dim[axis], counts));
+    const Ref first = build_reduce(b, OP_amin, at, one);
     return build_close(b, before, build_op2(b, OP_eq, first, build_cast(b, labels, DT_F32)));
 }

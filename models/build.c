@@ -172,8 +172,8 @@ static Status build_once(LayerCx *lx)
     for (int i = 0; i < d->ninput; i++)
         data_input(lx, d->input[i].name, DT_F32, batched(lx->batch, d->input[i].shape));
     if (lx->kind == BUILD_TRAIN || lx->kind == BUILD_EVAL) {
-        const Shape row = d->classification ? shape_of(0) : d->target;
-        y = data_input(lx, "y", d->classification ? DT_I32 : DT_F32, batched(lx->batch, row));
+        y = data_input(lx, "y", d->classification ? DT_I32 : DT_F32,
+                       batched(lx->batch, d->target));
         lx->rows = data_input(lx, "rows", DT_I32, shape_of(0));
     }
     if (lx->kind == BUILD_TRAIN) {

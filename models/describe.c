@@ -120,6 +120,8 @@ void model_describe(Strbuf *out)
     print_section(&key_data, "npy", out);
     strbuf_add(out, "\n### idx\n");
     print_section(&key_data, "idx", out);
+    strbuf_add(out, "\n### segment\n");
+    print_section(&key_data, "segment", out);
     strbuf_add(out,
                "\n### random\n\nAll other keys are data inputs: `\"x\": [60, 8]` is its shape, "
                "`\"y\": [1]` the target's.\n");

@@ -70,8 +70,16 @@ static Status check_shapes(LayerCx *lx, Shape p)
     Shape row = { .rank = (int8_t)(p.rank - 1) };
     memcpy(row.dim, p.dim + 1, sizeof p.dim - sizeof p.dim[0]);
     if (d->classification) {
-        if (p.rank == 2 && p.dim[1] == d->nclass)
+        bool fits = p.rank == d->target.rank + 2 && p.dim[p.rank - 1] == d->nclass;
+        for (int i = 0; fits && i < d->target.rank; i++)
+            fits = row.dim[i] == d->target.dim[i];
+        if (fits)
             return ST_OK;
+        if (d->target.rank > 0)
+            return json_fail(lx->cx, ST_SHAPE, l->at, NULL,
+                             "%s wants %d outputs, one a class, for each of %s; the prediction has "
+                             "%s",
+                             l->type_name, d->nclass, shape_str(&d->target), shape_str(&row));
         return json_fail(lx->cx, ST_SHAPE, l->at, NULL,
                          "%s wants %d outputs, one a class; the prediction has %s", l->type_name,
                          d->nclass, shape_str(&row));
@@ -89,7 +97,7 @@ static Status check_shapes(LayerCx *lx, Shape p)
 static Ref readable(LayerCx *lx, Ref p)
 {
     if (lx->d->classification)
-        return build_softmax(lx->b, p, 1);
+        return build_softmax(lx->b, p, build_type(lx->b, p).shape.rank - 1);
     if (strcmp(lx->m->loss->type_name, "bce") == 0)
         return build_op1(lx->b, OP_sigmoid, p);
     if (strcmp(lx->m->loss->type_name, "kl") == 0)

@@ -28,6 +28,7 @@ typedef enum Missing {
 } Missing;
 typedef enum ScalerKind { SCALER_NONE, SCALER_STANDARD, SCALER_MINMAX } ScalerKind;
 typedef enum CategoryAs { CATEGORY_ONE_HOT, CATEGORY_INDEX } CategoryAs;
+typedef enum TargetRows { TARGET_LAST, TARGET_MAJORITY, TARGET_EACH } TargetRows;
 
 typedef struct StrList {
     const char **at;
@@ -52,13 +53,17 @@ typedef struct DataConfig {
     CategoryAs category_as;
     const char *time;         /* date column: never a feature */
     const char *group;        /* column kept whole by a split */
-    const char *segment;      /* column whose change no window crosses */
+    const char *segment;      /* column whose change no window crosses, or */
+    const char *index;        /* a CSV with a line a segment: its first row and how many they are */
+    const char *index_start, *index_count; /* which columns say so */
     const char *separator;    /* NULL: found out from the header */
     bool classification;      /* the target is a class: text or integers, cross_entropy's labels */
     int window;               /* rows of one sample; 0: one row, and x has no time axis */
     int horizon;              /* rows ahead of the window's end */
     int *horizons, nhorizons; /* several outputs; empty: just `horizon` */
     int stride;               /* rows between windows, >= 1 */
+    int eval_stride;          /* of val and test; 0: stride */
+    TargetRows target_rows;   /* which rows of a window have targets */
     bool future;              /* not from the file: samples whose targets are unknown count too */
     Missing missing;
     double missing_value;
@@ -90,7 +95,8 @@ typedef struct TrainConfig {
 typedef struct DataShape {
     NamedShape *input; /* "x" first; without the batch: [T, F], [F], [H, W, C] */
     int ninput;
-    Shape target; /* without the batch: [1], [horizons], [] for a class */
+    Shape target; /* without the batch: [1], [horizons], [] for a class; of each row of a window
+                   * [window, columns], [window] */
     bool classification;
     int nclass;
 } DataShape;

@@ -64,6 +64,8 @@ static Status read_random(Reader *r, Json *o)
             TRY(keys_shape(r->cx, r->arena, v, 1, &in->shape));
         }
     }
+    if (d->random_classes > 0) /* a label a sample */
+        d->random_target = (Shape){ 0 };
     if (!has_rows)
         return json_fail(r->cx, ST_VALUE, o, NULL, "random data wants \"rows\": samples");
     if (d->nrandom == 0 || (!has_y && d->random_classes == 0))
@@ -114,6 +116,43 @@ static Status read_horizons(Reader *r, Json *o)
             return json_fail(r->cx, ST_VALUE, v, NULL, "wants at most 1000000 rows ahead");
         d->horizons[v->index] = (int)n;
     }
+    return ST_OK;
+}
+
+static Status read_segment(Reader *r, Json *v)
+{
+    DataConfig *d = &r->m->data;
+    if (v->kind != JSON_OBJECT)
+        return keys_str(r->cx, r->arena, v, &d->segment);
+    if (d->test_files.n > 0)
+        return json_fail_key(r->cx, ST_VALUE, v, NULL, "an index says nothing of the test files");
+    return keys_read(r->cx, r->arena, &key_data, "segment", NULL, "segment", v, d);
+}
+
+/* What several keys say together. */
+static Status check_windows(Reader *r, const Json *o)
+{
+    const DataConfig *d = &r->m->data;
+    const Json *rows = json_member(o, "target_rows");
+    if (d->eval_stride > 0 && d->split_by == SPLIT_RANDOM && !d->group)
+        return json_fail_key(r->cx, ST_VALUE, json_member(o, "eval_stride"), NULL,
+                             "windows that are drawn have one stride");
+    if (d->target_rows == TARGET_LAST)
+        return ST_OK;
+    if (d->window == 0)
+        return json_fail(r->cx, ST_VALUE, rows, NULL, "wants a window");
+    if (d->nhorizons > 0)
+        return json_fail(r->cx, ST_VALUE, rows, NULL, "wants one horizon, got %d", d->nhorizons);
+    if (d->split_by == SPLIT_RANDOM && !d->group && d->stride < d->window)
+        return json_fail(r->cx, ST_VALUE, rows, NULL,
+                         "windows that are drawn would share targets: wants a stride of %d, got %d",
+                         d->window, d->stride);
+    if (d->target_rows == TARGET_MAJORITY && !d->classification)
+        return json_fail(r->cx, ST_VALUE, rows, NULL, "a majority wants classes");
+    if (d->target_rows == TARGET_MAJORITY && d->horizon > 0)
+        return json_fail(r->cx, ST_VALUE, rows, NULL,
+                         "the majority of a window's own rows wants a horizon of 0, got %d",
+                         d->horizon);
     return ST_OK;
 }
 
@@ -206,9 +245,12 @@ Status model_read_data(Reader *r, Json *o)
                       json_member(o, source->key), d));
     if ((v = json_member(o, "test")))
         TRY(read_test(r, json_member(o, "test"), source));
+    if ((v = json_member(o, "segment")))
+        TRY(read_segment(r, json_member(o, "segment")));
     TRY(read_horizons(r, o));
     TRY(read_missing(r, json_member(o, "missing")));
     TRY(read_split(r, json_member(o, "split")));
+    TRY(check_windows(r, o));
     if (d->format == DATA_CSV && d->targets.n == 0)
         return json_fail(r->cx, ST_VALUE, o, NULL,
                          "csv data wants \"target\": column or columns to predict");

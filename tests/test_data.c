@@ -155,9 +155,9 @@ static void windows_and_splits(void **state)
     for (int i = 0; i < 6; i++)
         assert_float_equal(x[i], (i % 2 ? 100 + (8 + i / 2) * (8 + i / 2) : 8 + i / 2), 0);
     assert_float_equal(y[0], 244, 0);
-    assert_string_equal(data_row_label(d, SPLIT_VAL, 0, buf, sizeof buf), "13");
+    assert_string_equal(data_row_label(d, SPLIT_VAL, 0, 0, buf, sizeof buf), "13");
     assert_true(data_has_persistence(d));
-    assert_float_equal(data_persistence(d, SPLIT_VAL, 0, 0), 200, 0);
+    assert_float_equal(data_persistence(d, SPLIT_VAL, 0, 0, 0), 200, 0);
     assert_string_equal(data_target_name(d, 0), "v");
     const int64_t far = 4;
     assert_int_equal(data_fetch(&b->cx, d, SPLIT_TEST, &far, 1, NULL, y), ST_VALUE);
@@ -196,7 +196,7 @@ static void several_horizons(void **state)
     assert_float_equal(data_unscale(d, 2, (double)y[2]), 125, 1e-4);
     assert_float_equal(data_unscale(d, 3, (double)y[3]), 5, 1e-5);
     assert_string_equal(data_target_name(d, 2), "v+4");
-    assert_float_equal(data_persistence(d, SPLIT_TRAIN, 0, 3), 1, 0);
+    assert_float_equal(data_persistence(d, SPLIT_TRAIN, 0, 0, 3), 1, 0);
     data_close(d);
 }
 
@@ -288,7 +288,7 @@ static void missing_policies(void **state)
     assert_float_equal(x[3], 164, 0);
     assert_float_equal(x[5], 164, 0);
     assert_float_equal(y[0], 221, 0);
-    assert_float_equal(data_persistence(d, SPLIT_TRAIN, 5, 0), 164, 0);
+    assert_float_equal(data_persistence(d, SPLIT_TRAIN, 5, 0, 0), 164, 0);
     data_close(d);
 
     cfg.missing = MISSING_INTERPOLATE;
@@ -476,7 +476,7 @@ static void files_joined_by_time(void **state)
     fetch1(b, d, SPLIT_TRAIN, 1, x, y);
     assert_float_equal(x[0], 5, 0);
     assert_float_equal(y[0], 50, 0);
-    assert_string_equal(data_row_label(d, SPLIT_TRAIN, 1, buf, sizeof buf), "2014-01-05");
+    assert_string_equal(data_row_label(d, SPLIT_TRAIN, 1, 0, buf, sizeof buf), "2014-01-05");
     data_close(d);
 }
 
@@ -499,7 +499,7 @@ static void forecasts_ahead(void **state)
     fetch1(b, e, SPLIT_TEST, 2, x, y);
     assert_float_equal(x[2], 4, 0);
     assert_true(isnan(y[0]));
-    assert_string_equal(data_row_label(e, SPLIT_TEST, 2, buf, sizeof buf), "7");
+    assert_string_equal(data_row_label(e, SPLIT_TEST, 2, 0, buf, sizeof buf), "7");
     assert_string_equal(data_target_name(e, 0), "v");
     assert_false(data_has_targets(e) || data_has_persistence(e));
     data_close(e);
@@ -578,12 +578,12 @@ static void no_leak(void **state)
                 for (int64_t i = 0; i < data_rows(d, (Split)k); i++) {
                     char la[32], lb[32];
                     float xa[10], xb[10];
-                    data_row_label(d, (Split)k, i, la, sizeof la);
+                    data_row_label(d, (Split)k, i, 0, la, sizeof la);
                     if (atoi(la) - 1 - cfg.horizon > t)
                         continue;
                     int64_t j = 0; /* the same window: a target may have come to be known */
                     while (j < data_rows(e, (Split)k) &&
-                           strcmp(la, data_row_label(e, (Split)k, j, lb, sizeof lb)))
+                           strcmp(la, data_row_label(e, (Split)k, j, 0, lb, sizeof lb)))
                         j++;
                     assert_true(j < data_rows(e, (Split)k));
                     fetch1(b, d, (Split)k, i, xa, NULL);

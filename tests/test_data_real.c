@@ -62,7 +62,7 @@ static double persistence_rmse(Ctx *cx, const Data *d, Split s)
     for (int64_t i = 0; i < n; i++) {
         float y[1];
         assert_int_equal(data_fetch(cx, d, s, &i, 1, NULL, y), ST_OK);
-        const double e = data_unscale(d, 0, (double)y[0]) - data_persistence(d, s, i, 0);
+        const double e = data_unscale(d, 0, (double)y[0]) - data_persistence(d, s, i, 0, 0);
         sum += e * e;
     }
     return sqrt(sum / (double)n);

@@ -64,6 +64,11 @@ static void shape_data(Bench *b)
         d->nclass = 10;
         return;
     }
+    if (c->format == DATA_NPY && c->classification) {
+        d->input[0].shape = row_shape(2, (int64_t[]){ c->window, 6 });
+        d->nclass = 5;
+        return;
+    }
     const int64_t columns = c->features.n ? c->features.n + 4 * c->categories.n : 1;
     d->input[0].shape = row_shape(2, (int64_t[]){ c->window, columns });
     const int64_t steps = c->nhorizons ? c->nhorizons : 1;
@@ -234,6 +239,10 @@ static const Small models[] = {
     { "models/etth1_dlinear.json",
       { "data.window=7", "data.steps=3", "layers.edges.before=2", "layers.edges.after=2",
         "layers.trend.kernel=5", "layers.linear_trend.units=3", "layers.linear_season.units=3" } },
+    { "models/behaviour_cnn.json",
+      { "data.window=8", "layers.conv1.filters=3", "layers.conv2.filters=4" } },
+    { "models/behaviour_transformer.json",
+      { "data.window=8", "layers.patch.filters=4", "layers.block1.heads=2" } },
     { "models/tcn.json",
       { "data.window=11", "layers.in.units=3", "layers.conv1.filters=3", "layers.conv2.filters=3",
         "layers.conv3.filters=3" } },

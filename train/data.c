@@ -131,6 +131,10 @@ static Windows windows_of(const Data *d, const Part *p, const uint8_t *split)
     return (Windows){ .rows = p->rows,
                       .window = d->cfg.window > 0 ? d->cfg.window : 1,
                       .stride = d->cfg.stride > 0 ? d->cfg.stride : 1,
+                      .eval_stride = d->cfg.eval_stride > 0 ? d->cfg.eval_stride
+                                     : d->cfg.stride > 0    ? d->cfg.stride
+                                                            : 1,
+                      .each = d->cfg.target_rows != TARGET_LAST,
                       .horizon = d->horizon,
                       .nhorizon = d->nhorizon,
                       .run = p->run,
@@ -148,7 +152,7 @@ static Status samples_list(Ctx *cx, Data *d, uint64_t seed)
     void *room;
     int64_t n[SPLIT_COUNT], bound[SPLIT_COUNT];
     TRY(rows_split(cx, &d->cfg, p, seed, &split));
-    TRY(source_alloc(cx, &p->src, p->rows + 1, sizeof(int64_t), &room));
+    TRY(source_alloc(cx, &p->src, 2 * (p->rows + 1), sizeof(int64_t), &room));
     int64_t *bad = room;
     d->win[0] = windows_of(d, p, split);
     window_list(&d->win[0], bad, NULL, n);
@@ -169,9 +173,10 @@ static Status samples_list(Ctx *cx, Data *d, uint64_t seed)
                 (long long)d->n[SPLIT_TEST]);
     p = &d->part[1];
     d->of[SPLIT_TEST] = 1;
-    TRY(source_alloc(cx, &p->src, p->rows + 1, sizeof(int64_t), &room));
+    TRY(source_alloc(cx, &p->src, 2 * (p->rows + 1), sizeof(int64_t), &room));
     bad = room;
     d->win[1] = windows_of(d, p, NULL);
+    d->win[1].stride = d->win[1].eval_stride;
     window_list(&d->win[1], bad, NULL, n);
     TRY(source_alloc(cx, &p->src, n[0], sizeof(int64_t), &room));
     int64_t *const end[SPLIT_COUNT] = { room, NULL, NULL };
@@ -440,7 +445,10 @@ static Status shape_set(Ctx *cx, Data *d)
         s->input[i] = (NamedShape){ arena_strdup(d->arena, p->input[i].name), shape };
     }
     s->nclass = d->fit.classes.n;
-    if (s->classification)
+    if (d->cfg.target_rows == TARGET_EACH)
+        s->target =
+            (Shape){ .rank = s->classification ? 1 : 2, .dim = { d->cfg.window, d->ntarget } };
+    else if (s->classification)
         s->target = (Shape){ 0 };
     else if (d->cfg.format == DATA_RANDOM)
         s->target = d->cfg.random_target;
@@ -467,8 +475,10 @@ static void target_names(Data *d, const DataFit *fit)
 
 static Status config_check(Ctx *cx, const DataConfig *cfg)
 {
-    if (cfg->window < 0 || cfg->horizon < 0 || cfg->stride < 0)
+    if (cfg->window < 0 || cfg->horizon < 0 || cfg->stride < 0 || cfg->eval_stride < 0)
         return FAIL(cx, VALUE, "data: window, horizon and stride are not negative");
+    if (cfg->target_rows != TARGET_LAST && (cfg->window < 1 || cfg->nhorizons > 0))
+        return FAIL(cx, VALUE, "data: target_rows wants a window and one horizon");
     for (int k = 0; k < cfg->nhorizons; k++)
         if (cfg->horizons[k] < 0)
             return FAIL(cx, VALUE, "data: a horizon is not negative, got %d", cfg->horizons[k]);
@@ -615,9 +625,53 @@ static void input_copy(const Data *d, const Part *p, const Block *b, int64_t end
     }
 }
 
+/* The class that most rows of the window have, the first of equals; the rows are known, or none
+ * of them. */
+static int32_t class_majority(const Data *d, const Part *p, int64_t end)
+{
+    int32_t best = -1;
+    int most = 0;
+    for (int64_t r = end - d->cfg.window + 1; p->y && r <= end; r++) {
+        int n = 0;
+        if (r > end - d->cfg.window + 1 && p->y[r] == p->y[r - 1])
+            continue; /* counted with the row before */
+        for (int64_t q = end - d->cfg.window + 1; q <= end; q++)
+            n += p->y[q] == p->y[r];
+        if (n > most || (n == most && p->y[r] < best)) {
+            most = n;
+            best = (int32_t)p->y[r];
+        }
+    }
+    return best;
+}
+
+/* The targets of one window row by row. */
+static void target_each(const Data *d, const Part *p, int64_t end, void *y, int64_t i)
+{
+    const int64_t from = end - d->cfg.window + 1 + d->horizon[0];
+    for (int64_t t = 0; t < d->cfg.window; t++)
+        for (int k = 0; k < d->ntarget; k++) {
+            const int64_t at = (i * d->cfg.window + t) * d->ntarget + k;
+            const double v =
+                p->y && from + t < p->rows ? p->y[k * p->rows + from + t] : (double)NAN;
+            if (d->shape.classification)
+                ((int32_t *)y)[at] = isnan(v) ? -1 : (int32_t)v;
+            else
+                ((float *)y)[at] = (float)((v - d->fit.y.shift[k]) / d->fit.y.scale[k]);
+        }
+}
+
 static void target_copy(const Data *d, const Part *p, int64_t end, void *y, int64_t i)
 {
     const int n = d->ntarget * d->nhorizon;
+    if (d->cfg.target_rows == TARGET_EACH) {
+        target_each(d, p, end, y, i);
+        return;
+    }
+    if (d->cfg.target_rows == TARGET_MAJORITY) {
+        ((int32_t *)y)[i] = class_majority(d, p, end);
+        return;
+    }
     if (d->shape.classification) {
         const int64_t row = end + d->horizon[0];
         const double v = p->y && row < p->rows ? p->y[row] : (double)NAN;
@@ -668,10 +722,20 @@ int64_t data_rows(const Data *d, Split s)
     return d->n[s];
 }
 
-const char *data_row_label(const Data *d, Split s, int64_t index, char *buf, int nbuf)
+int data_steps(const Data *d)
+{
+    return d->cfg.target_rows == TARGET_EACH ? d->cfg.window : 1;
+}
+
+static int64_t step_row(const Data *d, Split s, int64_t index, int step)
+{
+    return d->end[s][index] - (data_steps(d) - 1 - step);
+}
+
+const char *data_row_label(const Data *d, Split s, int64_t index, int step, char *buf, int nbuf)
 {
     const Part *p = &d->part[d->of[s]];
-    const int64_t row = d->end[s][index] + d->horizon[0];
+    const int64_t row = step_row(d, s, index, step) + d->horizon[0];
     const Column *t = p->time;
     if (!t)
         snprintf(buf, (size_t)nbuf, "%lld", (long long)row + 1);
@@ -691,12 +755,12 @@ double data_unscale(const Data *d, int target, double scaled)
     return scaled * d->fit.y.scale[target] + d->fit.y.shift[target];
 }
 
-double data_persistence(const Data *d, Split s, int64_t index, int target)
+double data_persistence(const Data *d, Split s, int64_t index, int step, int target)
 {
     const Part *p = &d->part[d->of[s]];
     if (!p->last)
         return (double)NAN;
-    return p->last[(target % d->ntarget) * p->rows + d->end[s][index]];
+    return p->last[(target % d->ntarget) * p->rows + step_row(d, s, index, step)];
 }
 
 bool data_has_persistence(const Data *d)

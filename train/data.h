@@ -38,11 +38,15 @@ int64_t          data_rows(const Data *d, Split s); /* samples */
  * packed), y at room for n targets (f32, or i32 class numbers).  Either may be NULL. */
 Status data_fetch(Ctx *cx, const Data *d, Split s, const int64_t *index, int n, void *const *x, void *y);
 
-/* For reports: the row's label (time stamp, or row number of the target), the target in physical
- * units, and the persistence forecast of target column k (NaN where there is none). */
-const char *data_row_label(const Data *d, Split s, int64_t index, char *buf, int nbuf);
+/* How many rows of a sample have targets, one after the other in y: 1, or the window. */
+int         data_steps(const Data *d);
+
+/* For reports, of one of these steps: the row's label (time stamp, or row number of the target), the
+ * target in physical units, and the persistence forecast of target column k (NaN where there is
+ * none). */
+const char *data_row_label(const Data *d, Split s, int64_t index, int step, char *buf, int nbuf);
 double      data_unscale(const Data *d, int target, double scaled);
-double      data_persistence(const Data *d, Split s, int64_t index, int target);
+double      data_persistence(const Data *d, Split s, int64_t index, int step, int target);
 bool        data_has_persistence(const Data *d);
 /* False where a fit was given and the files lack the target: predictions alone, y is NaN (or 0). */
 bool        data_has_targets(const Data *d);

@@ -18,7 +18,7 @@ typedef struct Column {
     int nwords;
     const struct Csv *csv; /* NULL: no text behind it */
     int csv_col;
-    const int64_t *csv_row; /* row -> row of the file; NULL: the same */
+    const int64_t *csv_row; /* row -> row of the file, -1: none; NULL: the same */
 } Column;
 
 /* An input that comes whole: one row is one sample. */
@@ -45,6 +45,9 @@ typedef struct Source {
     int nblock;
     Column *target; /* from target files; else targets are columns */
     int ntarget;
+    int64_t *segment; /* rows: which line of the index file, -1: none; NULL: no index */
+    Column *aside;    /* the index file's columns, never inputs */
+    int naside;
     void **big, **heap; /* to be given back */
     unsigned nbig, bigcap, nheap, heapcap;
 } Source;
@@ -68,6 +71,8 @@ Status idx_read(Ctx *cx, const Request *rq, Source *src);
 Status wav_read(Ctx *cx, const Request *rq, Source *src);
 Status text_read(Ctx *cx, const Request *rq, Source *src);
 Status random_read(Ctx *cx, const Request *rq, Source *src);
+/* After those: the index file of "segment". */
+Status segment_read(Ctx *cx, const Request *rq, Source *src);
 
 /* Gives files and converted columns back, once rows are packed; words stay. */
 void source_forget(Source *src);

@@ -45,6 +45,15 @@ static Column *column_named(const Part *p, const char *name)
     return NULL;
 }
 
+/* Of the index file, unless the data have one of this name. */
+static Column *aside_named(const Part *p, const char *name)
+{
+    for (int i = 0; i < p->src.naside && !column_named(p, name); i++)
+        if (!strcmp(p->src.aside[i].name, name))
+            return &p->src.aside[i];
+    return NULL;
+}
+
 static Status column_find(Ctx *cx, const Part *p, const char *name, const char *what, Column **out)
 {
     *out = column_named(p, name);
@@ -206,11 +215,13 @@ static Status runs_find(Ctx *cx, const DataConfig *cfg, Part *p)
         TRY(column_find(cx, p, cfg->time, "time", &p->time));
         TRY(column_words(cx, &p->src, p->time));
     }
-    if (!cfg->group && !cfg->segment)
+    if (!cfg->group && !cfg->segment && !p->src.segment)
         return ST_OK;
     for (int i = 0; i < 2; i++)
         if (name[i]) {
-            TRY(column_find(cx, p, name[i], i ? "segment" : "group", &c[i]));
+            c[i] = aside_named(p, name[i]);
+            if (!c[i])
+                TRY(column_find(cx, p, name[i], i ? "segment" : "group", &c[i]));
             TRY(column_words(cx, &p->src, c[i]));
         }
     p->group = c[0];
@@ -218,12 +229,18 @@ static Status runs_find(Ctx *cx, const DataConfig *cfg, Part *p)
     p->run = room;
     p->run[0] = 0;
     for (int64_t r = 1; r < p->rows; r++) {
-        bool change = false;
+        bool change = p->src.segment && p->src.segment[r] != p->src.segment[r - 1];
         for (int i = 0; i < 2; i++)
             change = change || (c[i] && c[i]->word[r] != c[i]->word[r - 1]);
         p->run[r] = p->run[r - 1] + change;
     }
     return ST_OK;
+}
+
+/* Rows that the index file leaves out may hold anything. */
+static bool is_outside(const Part *p, int64_t r)
+{
+    return p->src.segment && p->src.segment[r] < 0;
 }
 
 static bool run_starts(const Part *p, int64_t r)
@@ -294,7 +311,7 @@ static Status targets_read(Ctx *cx, const DataConfig *cfg, Part *p, const DataFi
         for (int64_t r = 0; r < p->rows; r++) {
             if (!isnan(p->y[k * p->rows + r]))
                 continue;
-            if (cfg->missing == MISSING_ERROR)
+            if (cfg->missing == MISSING_ERROR && !is_outside(p, r))
                 return missing_fail(cx, p->target[k], r);
             p->ybad[r] = 1;
         }
@@ -331,7 +348,7 @@ static Status number_clean(Ctx *cx, const DataConfig *cfg, Part *p, const Column
             known = true;
             continue;
         }
-        if (cfg->missing == MISSING_ERROR)
+        if (cfg->missing == MISSING_ERROR && !is_outside(p, r))
             return missing_fail(cx, c, r);
         if (cfg->missing == MISSING_VALUE)
             v[r] = cfg->missing_value;
@@ -352,7 +369,7 @@ static Status category_clean(Ctx *cx, const DataConfig *cfg, Part *p, const Colu
     for (int64_t r = 0; r < p->rows; r++) {
         if (c->word[r] >= 0 || cfg->missing == MISSING_VALUE)
             continue;
-        if (cfg->missing == MISSING_ERROR)
+        if (cfg->missing == MISSING_ERROR && !is_outside(p, r))
             return missing_fail(cx, c, r);
         if (cfg->missing != MISSING_DROP && !run_starts(p, r))
             c->word[r] = c->word[r - 1];
@@ -370,7 +387,7 @@ static Status block_clean(Ctx *cx, const DataConfig *cfg, Part *p, const Block *
             continue;
         if (cfg->missing == MISSING_VALUE)
             v[i] = (float)cfg->missing_value;
-        else if (cfg->missing == MISSING_DROP)
+        else if (cfg->missing == MISSING_DROP || is_outside(p, i / b->width))
             p->xbad[i / b->width] = 1;
         else
             return FAIL(cx, DATA,
@@ -419,7 +436,8 @@ Status part_clean(Ctx *cx, const DataConfig *cfg, Part *p, const DataFit *fit, b
     TRY(runs_find(cx, cfg, p));
     TRY(source_alloc(cx, src, p->rows, 1, &room));
     p->xbad = room;
-    memset(p->xbad, 0, (size_t)p->rows);
+    for (int64_t r = 0; r < p->rows; r++)
+        p->xbad[r] = is_outside(p, r);
     TRY(source_alloc(cx, src, p->rows + 1, sizeof(int64_t), &room));
     p->gaps = room;
     memset(p->gaps, 0, sizeof *p->gaps * (size_t)(p->rows + 1));

@@ -39,7 +39,7 @@ Status source_read(Ctx *cx, const Request *rq, Source *src)
     TRY(f->read(cx, rq, src));
     if (src->rows < 1)
         return FAIL(cx, DATA, "data: \"%s\" has no rows", f->name);
-    return ST_OK;
+    return rq->cfg->index ? segment_read(cx, rq, src) : ST_OK;
 }
 
 void source_free(Source *src)
@@ -363,7 +363,7 @@ Status column_words(Ctx *cx, Source *src, Column *c)
         if (c->csv) {
             const int64_t row = csv_row_of(c, r);
             id[r] = -1;
-            if (csv_number(c->csv, row, c->csv_col, &v) == CELL_MISSING)
+            if (row < 0 || csv_number(c->csv, row, c->csv_col, &v) == CELL_MISSING)
                 continue;
             while ((n = csv_text(c->csv, row, c->csv_col, buf, cap)) >= cap) {
                 cap = n + 1;

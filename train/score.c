@@ -18,7 +18,8 @@ typedef struct Pass {
     const DataShape *shape;
     BuildKind kind;
     Split split;
-    int ntarget, width; /* values of a row's target, of its prediction */
+    int steps;          /* of a row */
+    int ntarget, width; /* values of a step's target, of its prediction */
     GtcTensor prediction;
     void *y;         /* where targets are fetched to: the program's input, or own memory */
     MetricsSum *sum; /* NULL: no scores */
@@ -83,10 +84,11 @@ static void csv_class(const Pass *p, int k)
         strbuf_printf(p->csv, "%d", k);
 }
 
-static void row_class(const Pass *p, int i)
+/* at: steps before this one, in the whole batch. */
+static void step_class(const Pass *p, int64_t at)
 {
-    const float *row = (const float *)p->prediction.data + (int64_t)i * p->width;
-    const int truth = ((const int32_t *)p->y)[i], guess = class_of(p, row);
+    const float *row = (const float *)p->prediction.data + at * p->width;
+    const int truth = ((const int32_t *)p->y)[at], guess = class_of(p, row);
     if (p->sum)
         metrics_add_class(p->sum, truth, guess);
     if (p->csv) {
@@ -95,17 +97,19 @@ static void row_class(const Pass *p, int i)
     }
 }
 
-static void row_values(const Pass *p, int i, int64_t index)
+static void step_values(const Pass *p, int64_t at, int64_t index)
 {
-    const float *row = (const float *)p->prediction.data + (int64_t)i * p->width;
-    const float *y = (const float *)p->y + (int64_t)i * p->ntarget;
+    const float *row = (const float *)p->prediction.data + at * p->width;
+    const float *y = (const float *)p->y + at * p->ntarget;
+    const int step = (int)(at % p->steps);
     for (int k = 0; k < p->ntarget; k++) {
         const double truth = data_unscale(p->d, k, (double)y[k]);
         const double guess = data_unscale(p->d, k, (double)row[k]);
         if (p->sum && !isnan(truth))
-            metrics_add_value(
-                p->sum, k, truth, guess,
-                data_has_persistence(p->d) ? data_persistence(p->d, p->split, index, k) : NAN);
+            metrics_add_value(p->sum, k, truth, guess,
+                              data_has_persistence(p->d)
+                                  ? data_persistence(p->d, p->split, index, step, k)
+                                  : NAN);
         if (p->csv) {
             strbuf_putc(p->csv, ',');
             csv_number(p->csv, truth);
@@ -118,13 +122,15 @@ static void row_values(const Pass *p, int i, int64_t index)
 static void score_rows(const Pass *p, const int64_t *index, int rows)
 {
     char label[256];
-    for (int i = 0; i < rows; i++) {
+    for (int64_t at = 0; at < (int64_t)rows * p->steps; at++) {
+        const int64_t i = index[at / p->steps];
+        const int step = (int)(at % p->steps);
         if (p->csv)
-            csv_text(p->csv, data_row_label(p->d, p->split, index[i], label, sizeof label));
+            csv_text(p->csv, data_row_label(p->d, p->split, i, step, label, sizeof label));
         if (p->shape->classification)
-            row_class(p, i);
+            step_class(p, at);
         else
-            row_values(p, i, index[i]);
+            step_values(p, at, i);
         if (p->csv)
             strbuf_putc(p->csv, '\n');
     }
@@ -158,8 +164,9 @@ static Status score_open(Pass *p)
     const Type *t = &p->prediction.type;
     if (!session_output(p->s, p->kind, "prediction", &p->prediction) || t->dt != DT_F32)
         return FAIL(p->cx, INTERNAL, "the program has no f32 output \"prediction\"");
-    p->ntarget = p->shape->classification ? 1 : (int)shape_count(&p->shape->target);
-    p->width = (int)(shape_count(&t->shape) / p->s->batch);
+    p->steps = data_steps(p->d);
+    p->ntarget = p->shape->classification ? 1 : (int)(shape_count(&p->shape->target) / p->steps);
+    p->width = (int)(shape_count(&t->shape) / p->s->batch / p->steps);
     if (!p->shape->classification && p->width != p->ntarget)
         return FAIL(p->cx, SHAPE, "the prediction has %d values a row, the target %d", p->width,
                     p->ntarget);
@@ -175,7 +182,7 @@ static Status score_pass(Pass *p, ScoreStop stop, int64_t *rows)
     TRY(score_open(p));
     if (p->csv)
         csv_header(p);
-    const size_t row_bytes = p->shape->classification ? 4 : 4 * (size_t)p->ntarget;
+    const size_t row_bytes = 4 * (size_t)p->steps * (size_t)p->ntarget;
     void *own = NULL;
     p->y = session_input(p->s, p->kind, "y");
     if (!p->y && !(p->y = own = p->cx->os->alloc(row_bytes * (size_t)p->s->batch)))
@@ -195,7 +202,8 @@ Status score_split(Ctx *cx, Session *s, const Data *d, Split split, ScoreStop st
 {
     const DataShape *shape = data_shape(d);
     const int nclass = shape->classification ? shape->nclass : 0;
-    const int ntarget = shape->classification ? 0 : (int)shape_count(&shape->target);
+    const int ntarget =
+        shape->classification ? 0 : (int)(shape_count(&shape->target) / data_steps(d));
     int64_t rows;
     Pass p = {
         .cx = cx, .s = s, .d = d, .shape = shape, .kind = BUILD_EVAL, .split = split, .csv = csv

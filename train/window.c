@@ -3,7 +3,9 @@
  *
  * A window belongs to the split of its targets; where horizons reach into two splits it belongs
  * to none.  Its inputs may reach back into an earlier split (that is past, and known), never
- * forward.  A prefix count of unusable rows makes the test of a window constant in its length. */
+ * forward.  Where every row has its target, the first and the last of them tell: a split is one
+ * stretch of a run.  A prefix count of unusable rows makes the test of a window constant in its
+ * length. */
 #include "train/window.h"
 
 #include <math.h>
@@ -11,12 +13,25 @@
 
 #include "ir/base/rng.h"
 
-/* SPLIT_COUNT: no sample.  The window lies within a run. */
-static int window_split(const Windows *w, const int64_t *bad, int64_t e)
+/* SPLIT_COUNT: no sample.  The window lies within a run; so do the targets, which are known. */
+static int each_split(const Windows *w, const int64_t *ybad, int64_t e)
 {
-    const int64_t start = e - w->window + 1;
-    if (bad[e + 1] != bad[start])
+    const int64_t end = w->rows - 1;
+    int64_t last = e + w->horizon[0], first = last - w->window + 1;
+    if (!w->future && (last > end || ybad[last + 1] != ybad[first]))
         return SPLIT_COUNT;
+    last = last < end ? last : end;
+    first = first < end ? first : end;
+    if (w->run && w->run[last] != w->run[e] && (w->ybad || !w->future))
+        return SPLIT_COUNT;
+    if (!w->split)
+        return SPLIT_TRAIN;
+    return w->split[first] == w->split[last] ? w->split[last] : SPLIT_COUNT;
+}
+
+/* The same with targets at the horizons alone. */
+static int window_split(const Windows *w, int64_t e)
+{
     int split = -1;
     for (int k = 0; k < w->nhorizon; k++) {
         int64_t t = e + w->horizon[k];
@@ -39,9 +54,12 @@ static int window_split(const Windows *w, const int64_t *bad, int64_t e)
 void window_list(const Windows *w, int64_t *bad, int64_t *const end[SPLIT_COUNT],
                  int64_t n[SPLIT_COUNT])
 {
-    bad[0] = 0;
-    for (int64_t r = 0; r < w->rows; r++)
+    int64_t *ybad = bad + w->rows + 1;
+    bad[0] = ybad[0] = 0;
+    for (int64_t r = 0; r < w->rows; r++) {
         bad[r + 1] = bad[r] + (w->xbad && w->xbad[r]);
+        ybad[r + 1] = ybad[r] + (w->ybad && w->ybad[r]);
+    }
     for (int s = 0; s < SPLIT_COUNT; s++)
         n[s] = 0;
     int64_t first = 0; /* of the run */
@@ -49,10 +67,12 @@ void window_list(const Windows *w, int64_t *bad, int64_t *const end[SPLIT_COUNT]
         if (w->run && e > 0 && w->run[e] != w->run[e - 1])
             first = e;
         const int64_t past = e - first - (w->window - 1);
-        if (past < 0 || past % w->stride)
+        if (past < 0 || (past % w->stride && past % w->eval_stride))
             continue;
-        const int s = window_split(w, bad, e);
-        if (s == SPLIT_COUNT)
+        if (bad[e + 1] != bad[e - w->window + 1])
+            continue;
+        const int s = w->each ? each_split(w, ybad, e) : window_split(w, e);
+        if (s == SPLIT_COUNT || past % (s == SPLIT_TRAIN ? w->stride : w->eval_stride))
             continue;
         if (end)
             end[s][n[s]] = e;
@@ -73,7 +93,14 @@ void window_mark_inputs(const Windows *w, const int64_t *end, int64_t n, uint8_t
 
 void window_mark_targets(const Windows *w, const int64_t *end, int64_t n, uint8_t *mark)
 {
-    for (int64_t i = 0; i < n; i++)
+    int64_t from = 0; /* as above */
+    for (int64_t i = 0; w->each && i < n; i++) {
+        const int64_t last = end[i] + w->horizon[0], start = last - w->window + 1;
+        for (int64_t r = start > from ? start : from; r <= last && r < w->rows; r++)
+            mark[r] = 1;
+        from = last + 1;
+    }
+    for (int64_t i = 0; !w->each && i < n; i++)
         for (int k = 0; k < w->nhorizon; k++)
             if (end[i] + w->horizon[k] < w->rows)
                 mark[end[i] + w->horizon[k]] = 1;

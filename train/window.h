@@ -9,17 +9,18 @@
  */
 typedef struct Windows {
     int64_t rows;
-    int window, stride; /* >= 1 */
+    int window, stride, eval_stride; /* >= 1; the last of val and test */
     const int *horizon;
     int nhorizon;
     const int32_t *run;   /* rows of different runs never meet in a window */
     const uint8_t *xbad;  /* not to be used as an input */
     const uint8_t *ybad;  /* has no target */
     bool future;          /* targets are not known: windows may end at the last row */
+    bool each;            /* every row of the window has its target, horizon[0] rows on */
     const uint8_t *split; /* Split of the row, SPLIT_COUNT: unused; NULL: all are SPLIT_TRAIN */
 } Windows;
 
-/* The windows that there are, by split, ascending.  Call with end NULL to count.  bad: rows + 1
+/* The windows that there are, by split, ascending.  Call with end NULL to count.  bad: 2 (rows + 1)
  * entries of scratch. */
 void window_list(const Windows *w, int64_t *bad, int64_t *const end[SPLIT_COUNT],
                  int64_t n[SPLIT_COUNT]);
