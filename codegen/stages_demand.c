@@ -503,6 +503,55 @@ static ExprId demand_scatter_add(Demand *d, int scope, Ref r, const Ix *at)
     return reduction(d, r, scope, OP_add, at, n->type.shape.rank, red, nred, e);
 }
 
+/* ---- running sums ------------------------------------------------------------------------ */
+
+/* An element of the sums of `step` elements each, from those of step / 2: its own and, as far as
+ * there is one, that of the element step / 2 before it.  half: where those are, or 0 for the
+ * argument itself. */
+static ExprId doubled(Demand *d, int scope, Ref r, int64_t step, uint16_t half, const Ix *at)
+{
+    const Node *n = &d->g[scope]->node[r];
+    const Shape *shape = &n->type.shape;
+    const int axis = n->attr.axis.axis;
+    const Binding sums = { .bound = true, .buf = half };
+    Ix back[MAX_RANK];
+    ExprId e[2];
+    memcpy(back, at, sizeof *at * (size_t)shape->rank);
+    back[axis] = ix_shift(d->s->pool, at[axis], -step / 2);
+    const Ix *const point[2] = { back, at };
+    for (int i = 0; i < 2; i++)
+        e[i] = half ? demand_read(d, &sums, point[i], shape)
+                    : demand_value(d, scope, n->arg[0], point[i]);
+    GuardSet gs = { .n = 0 };
+    guard_add(d, &gs, back[axis], 0, shape->dim[axis]);
+    e[0] = guarded(d, e[0], &gs, 0);
+    return elementwise(d, reg_of(n->type.dt), OP_add, 2, e);
+}
+
+/* Rounds of doubling, all but the last stored.  log2(extent) rounds that are each wholly parallel,
+ * and whose rounding errors grow with their number, beat one chain of sums. */
+static ExprId demand_cumsum(Demand *d, int scope, Ref r, const Ix *at)
+{
+    const Node *n = &d->g[scope]->node[r];
+    const int64_t extent = n->type.shape.dim[n->attr.axis.axis];
+    const Type type = { dtype_is_float(n->type.dt) ? DT_F32 : n->type.dt, n->type.shape };
+    if (extent < 2)
+        return demand_value(d, scope, n->arg[0], at);
+    uint16_t sums = 0;
+    int64_t step = 2;
+    for (; step < extent; step *= 2) {
+        Ix own[MAX_RANK];
+        Var axis[MAX_RANK];
+        const int naxis = demand_axes(d, &type.shape, false, own, axis);
+        const ExprId e = doubled(d, scope, r, step, sums, own);
+        const char *name = arena_printf(d->s->arena, "%c%u_%lld", "pq"[scope], r, (long long)step);
+        const Place place = { .buf = demand_buffer(d, name, &type, 0) };
+        demand_root(d, scope, r, axis, naxis, e, own, &type.shape, &place, 1);
+        sums = place.buf;
+    }
+    return doubled(d, scope, r, step, sums, at);
+}
+
 /* ---- sources ----------------------------------------------------------------------------- */
 
 /* Dimensions of extent 1 are no dimensions of a buffer, so that its last one is what moves. */
@@ -590,6 +639,7 @@ ExprId demand_compute(Demand *d, int scope, Ref r, const Ix *at)
         return n->op == OP_concat ? demand_concat(d, scope, r, at) : demand_view(d, scope, r, at);
     case CLASS_REDUCE:
         return n->op == OP_fold          ? demand_fold(d, scope, r, at)
+               : n->op == OP_cumsum      ? demand_cumsum(d, scope, r, at)
                : n->op == OP_scatter_add ? demand_scatter_add(d, scope, r, at)
                                          : demand_reduce(d, scope, r, at);
     case CLASS_CONTRACT:

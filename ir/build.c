@@ -243,6 +243,13 @@ Ref build_concat(Builder *b, const Ref *x, int n, int axis)
     return add(b, (Node){ .op = OP_concat, .attr.axis.axis = (int8_t)axis }, x, (uint32_t)n);
 }
 
+Ref build_cumsum(Builder *b, Ref x, int axis)
+{
+    if (!axis_in(b, "cumsum", x, axis))
+        return REF_NONE;
+    return add(b, (Node){ .op = OP_cumsum, .attr.axis.axis = (int8_t)axis }, &x, 1);
+}
+
 Ref build_gather(Builder *b, Ref x, Ref index, int axis)
 {
     if (!axis_in(b, "gather", x, axis))

@@ -38,6 +38,7 @@ Ref build_reverse(Builder *b, Ref x, int axis);
 Ref build_pad(Builder *b, Ref x, int axis, int64_t lo, int64_t hi, double value);
 Ref build_spread(Builder *b, Ref x, int axis, int64_t lo, int64_t hi, int64_t step); /* zeros around and step - 1 between */
 Ref build_concat(Builder *b, const Ref *x, int n, int axis);
+Ref build_cumsum(Builder *b, Ref x, int axis); /* running sums */
 /* Rows of x along axis by an i32 index, which shares the axes before it: [B.., N, R..] by [B.., I..]
  * is [B.., I.., R..].  Indices are clamped. */
 Ref build_gather(Builder *b, Ref x, Ref index, int axis);

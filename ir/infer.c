@@ -436,6 +436,16 @@ static Status infer_scatter_add(Ctx *cx, const Graph *g, const Node *n, Type *ou
     return ST_OK;
 }
 
+static Status infer_cumsum(Ctx *cx, const Graph *g, const Node *n, Type *out)
+{
+    *out = *arg_type(g, n, 0);
+    if (out->dt == DT_BOOL)
+        return FAIL(cx, TYPE, "cumsum: wants numbers, got %s", type_str(out));
+    if (n->attr.axis.axis < 0 || n->attr.axis.axis >= out->shape.rank)
+        return FAIL(cx, SHAPE, "cumsum: axis %d is none of %s", n->attr.axis.axis, type_str(out));
+    return ST_OK;
+}
+
 static Status infer_reduce(Ctx *cx, const Graph *g, const Node *n, Type *out)
 {
     const Type *x = arg_type(g, n, 0);

@@ -388,6 +388,10 @@ static void grow_reduce(Grow *w, Op op)
         grow_window(w);
     else if (op == OP_scatter_add)
         grow_gather(w);
+    else if (op == OP_cumsum && t.shape.rank)
+        add(w, (Node){ .op = op, .attr.axis.axis = (int8_t)below(w, t.shape.rank) }, &x, 1);
+    else if (op == OP_cumsum)
+        return;
     else
         add(w, (Node){ .op = op, .attr.axes.mask = (uint8_t)below(w, 1 << t.shape.rank) }, &x, 1);
 }

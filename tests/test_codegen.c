@@ -399,6 +399,20 @@ static void test_scan(void **state)
         { 5, 64, 16, 64 }, { 3, 33, 7, 33 }, { 1, 1, 1, 1 }, { 2, 5, 3, 17 });
 }
 
+static void test_cumsum(void **state)
+{
+    (void)state;
+    CHECK("graph (%x: f32[$A,$B], %i: i32[$A,$B]) {\n"
+          "  %1 = exp %x : f32[$A,$B]\n"
+          "  %2 = cumsum %1 axis=1 : f32[$A,$B]\n"
+          "  %3 = cumsum %x axis=0 : f32[$A,$B]\n"
+          "  %4 = cumsum %i axis=1 : i32[$A,$B]\n"
+          "  %5 = slice %2 lo=[0,-] step=[1,-1] : f32[$A,$B]\n"
+          "  %6 = mul %3, %5 : f32[$A,$B]\n"
+          "  return %2, %6, %4\n}\n",
+          { 5, 32 }, { 33, 7 }, { 1, 1 }, { 2, 129 }, { 64, 3 }, { 128, 2 });
+}
+
 static void test_gather(void **state)
 {
     (void)state;
@@ -564,15 +578,11 @@ static void test_too_many_results(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_map),
-        cmocka_unit_test(test_matmul),
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_conv),
-        cmocka_unit_test(test_scan),
-        cmocka_unit_test(test_gather),
-        cmocka_unit_test(test_views),
-        cmocka_unit_test(test_regressions),
-        cmocka_unit_test(test_too_many_results),
+        cmocka_unit_test(test_map),         cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_rows),        cmocka_unit_test(test_conv),
+        cmocka_unit_test(test_scan),        cmocka_unit_test(test_cumsum),
+        cmocka_unit_test(test_gather),      cmocka_unit_test(test_views),
+        cmocka_unit_test(test_regressions), cmocka_unit_test(test_too_many_results),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -354,6 +354,15 @@ static Ref gather_case(Builder *b, Op op, int variant)
                            : build_scatter_add(b, real(b, "x", items), at, axis, table.dim[axis]);
 }
 
+static Ref cumsum_case(Builder *b, Op op, int variant)
+{
+    (void)op;
+    static const int axis[] = { 0, 1, 2, 0 };
+    if (variant > 3)
+        return REF_NONE;
+    return build_cumsum(b, real(b, "x", variant == 3 ? S(0, 3) : S(3, 5, 1)), axis[variant]);
+}
+
 static Ref reduce_case(Builder *b, Op op, int variant)
 {
     switch (variant) {
@@ -460,6 +469,7 @@ static CaseFn *const structural_case[OP_COUNT] = {
     [OP_scatter_add] = gather_case,
     [OP_sum] = reduce_case,
     [OP_amax] = reduce_case,
+    [OP_cumsum] = cumsum_case,
     [OP_matmul] = matmul_case,
     [OP_scan] = scan_case,
     [OP_get] = scan_case,
