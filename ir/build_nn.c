@@ -133,7 +133,7 @@ Ref build_batch_norm_train(Builder *b, Ref x, const BatchNorm *n, Ref *mean, Ref
     const Ref mu =
         build_op2(b, OP_div, build_reduce(b, OP_sum, build_mask_rows(b, x, n->valid), rest), count);
     const Ref centred = build_op2(b, OP_sub, x, build_like(b, mu, x, rest));
-    const Ref counted = build_mask_rows(b, centred, n->valid);
+    const Ref counted = BUG(68) ? centred : build_mask_rows(b, centred, n->valid);
     const Ref squares = build_reduce(b, OP_sum, build_op2(b, OP_mul, counted, counted), rest);
     const Ref y = normalise(b, centred, build_op2(b, OP_div, squares, count), n);
     *mean = moved(b, n->running_mean, mu, n->momentum);
@@ -279,7 +279,8 @@ static Graph *gru_body(Builder *outer, int64_t batch, int64_t in, int64_t h, boo
     const Ref n = build_op1(
         b, OP_tanh, build_op2(b, OP_add, gate(b, OP_none, zx, 2, h), build_op2(b, OP_mul, r, hn)));
     const Ref rest = build_op2(b, OP_sub, build_const(b, 1, build_type(b, u)), u);
-    const Ref h1 = build_op2(b, OP_add, build_op2(b, OP_mul, rest, n), build_op2(b, OP_mul, u, h0));
+    const Ref h1 = build_op2(b, OP_add, build_op2(b, OP_mul, BUG(66) ? u : rest, n),
+                             build_op2(b, OP_mul, BUG(66) ? rest : u, h0));
     build_output(b, h1, NULL);
     if (!last)
         build_output(b, h1, NULL);

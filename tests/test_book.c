@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Training steps of a small net under every optimizer, against the book. */
+/* Training steps of a small net under every optimizer, and composites, against the book. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "ir/base/rng.h"
-#include "tests/book_check.h"
+#include "tests/book_nn.h"
 
 enum { BATCH = 3, STEPS = 3 };
 
@@ -82,8 +82,26 @@ static void steps_go_by_the_book(void **state)
     }
 }
 
+static void composites_go_by_the_book(void **state)
+{
+    Ctx cx;
+    int64_t compared = 0;
+    (void)state;
+    ctx_init(&cx);
+    for (uint64_t seed = 0; seed < 400; seed++) {
+        const BookVerdict v = book_nn(&cx, seed);
+        if (v.wrong)
+            fail_msg("seed %d: %s", (int)seed, v.text);
+        compared += v.compared;
+    }
+    assert_true(compared > 400);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(steps_go_by_the_book) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(steps_go_by_the_book),
+        cmocka_unit_test(composites_go_by_the_book),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
