@@ -98,11 +98,18 @@ Ref build_attention_pool(Builder *b, Ref x, Ref w, Ref bias, bool tanh_score, Re
 typedef struct Attention {
     int64_t heads;                 /* divides D */
     bool causal;                   /* a query sees keys up to its own time */
+    Ref mask;                      /* (B, S) bool: keys that may be seen, or REF_NONE for all; a
+                                      query that sees none gets 0 */
+    double rotary;                 /* base of the rotary positions of q and k; 0: none.  The
+                                      channels of a head are then even in number */
     Ref (*drop)(void *arg, Ref p); /* what happens to the weights (B, H, T, S), or NULL */
     void *drop_arg;
 } Attention;
 /* q (B, T, D), k and v (B, S, D): (B, T, D). */
 Ref build_attention(Builder *b, Ref q, Ref k, Ref v, const Attention *a);
+
+/* (T, C): sin and cos of t / 10000^(2i / C) in channels 2i and 2i + 1 (Vaswani et al. 2017). */
+Ref build_sine_positions(Builder *b, int64_t steps, int64_t channels);
 
 /* Row losses: prediction and target (B, ..); the result has their shape (cross_entropy: (B, ..), of
  * logits (B, .., K) and i32 labels (B, ..)). */

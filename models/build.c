@@ -112,9 +112,11 @@ static Status build_layers(LayerCx *lx)
     const Model *m = lx->m;
     for (int i = 0; i < m->nlayer; i++) {
         const Layer *l = m->layer[i];
-        Ref *in = arena_array(lx->arena, Ref, l->input.n);
+        Ref *in = arena_array(lx->arena, Ref, l->input.n + 1);
         for (int k = 0; k < l->input.n; k++)
             TRY(find_value(lx, l, l->input.at[k], &in[k]));
+        if (l->mask)
+            TRY(find_value(lx, l, l->mask, &in[l->input.n]));
         lx->layer = i;
         build_region(lx->b, l->type->name, i);
         TRY(l->type->build(lx, l, in, l->input.n, &lx->value[i]));

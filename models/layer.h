@@ -30,6 +30,7 @@ enum { SCORE_LINEAR, SCORE_TANH };
 enum { PRECISION_AUTO, PRECISION_F32 };
 
 typedef struct LayerCx LayerCx;
+/* in[nin] is the input that the key "mask" names, where a layer has it. */
 typedef Status LayerFn(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out);
 
 enum { LAYER_SEVERAL = 2 /* two inputs or more */, LAYER_PAIR = 12 /* one or two */ };
@@ -47,14 +48,14 @@ struct Layer { /* fields are the keys of layers.def; a type uses those of its ro
     const LayerType *type;
     const Json *at; /* for messages */
     int index;
-    const char *name, *type_name, *probe, *result;
+    const char *name, *type_name, *probe, *result, *mask;
     StrList input;
     int units, filters, layers, activation, ret, bias_kind, score, axis, axes, groups, heads,
         hidden;
     int norm, init, edge;
-    bool bias, bidirectional, same, affine, causal, per_channel, reverse;
+    bool bias, bidirectional, same, affine, causal, per_channel, reverse, rotary;
     Dims kernel, stride, dilation, padding, output_padding, output, scale, ahead, behind;
-    double momentum, eps, rate, slope, alpha, start, init_value, fill;
+    double momentum, eps, rate, slope, alpha, start, init_value, fill, rotary_base;
     Shape shape;
     struct CellSpec *cell;
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* layer_attention: attention with heads, the transformer block, and trained positions.  Parameters
- * have the names, shapes and first values of torch.nn.MultiheadAttention and
+/* layer_attention: attention with heads, the transformer block, and positions.  Parameters have the
+ * names, shapes and first values of torch.nn.MultiheadAttention and
  * torch.nn.TransformerEncoderLayer. */
 #include "models/layer_build.h"
 
@@ -39,8 +39,34 @@ static Ref project(LayerCx *lx, Ref x, Ref w, Ref bias, int64_t width, int part,
     return build_linear(lx->b, x, rows, b);
 }
 
+/* The key "mask" as (B, S) bool: an input of S numbers says which keys count, one number how many
+ * of them do. */
+static Status read_mask(LayerCx *lx, const Layer *l, Ref given, Ref memory, Ref *out)
+{
+    Builder *b = lx->b;
+    *out = REF_NONE;
+    if (given == REF_NONE)
+        return ST_OK;
+    const Shape m = layer_shape(lx, memory), s = layer_shape(lx, given);
+    const Shape keys = shape_of(2, m.dim[0], m.dim[1]);
+    const int64_t n = shape_count(&s) / (m.dim[0] ? m.dim[0] : 1);
+    if (s.rank > 2 || (n != 1 && n != m.dim[1]))
+        return layer_fail(lx, l, "\"mask\" wants an input of shape [%d] or [1], got %s",
+                          (int)m.dim[1], layer_shape_str(s));
+    const Ref v = build_cast(b, given, DT_F32);
+    if (n == m.dim[1]) {
+        *out = build_op2(b, OP_lt, build_const(b, 0, (Type){ DT_F32, keys }),
+                         build_reshape(b, v, keys));
+    } else {
+        const Ref each = build_broadcast(b, build_reshape(b, v, shape_of(1, m.dim[0])), keys, 2u);
+        const Ref index = build_cast(b, build_iota(b, (Type){ DT_I32, keys }, 1), DT_F32);
+        *out = build_op2(b, OP_lt, index, each);
+    }
+    return ST_OK;
+}
+
 /* prefix: "" or "self_attn.". */
-static Ref attend(LayerCx *lx, const Layer *l, const char *prefix, Ref x, Ref memory)
+static Ref attend(LayerCx *lx, const Layer *l, const char *prefix, Ref x, Ref memory, Ref mask)
 {
     Builder *b = lx->b;
     const int64_t c = layer_shape(lx, x).dim[2];
@@ -49,9 +75,12 @@ static Ref attend(LayerCx *lx, const Layer *l, const char *prefix, Ref x, Ref me
                               INIT_UNIFORM, xavier);
     const Ref bias = bias_param(lx, l, joined(lx, prefix, "in_proj_bias"), 3 * c);
     Drop drop = { lx, l };
-    const Attention a = {
-        .heads = l->heads, .causal = l->causal, .drop = drop_weights, .drop_arg = &drop
-    };
+    const Attention a = { .heads = l->heads,
+                          .causal = l->causal,
+                          .mask = mask,
+                          .rotary = l->rotary ? l->rotary_base : 0,
+                          .drop = drop_weights,
+                          .drop_arg = &drop };
     Ref q, kv, k, v;
     if (x == memory) { /* one product for all three */
         const Ref all = build_linear(b, x, w, bias);
@@ -76,6 +105,9 @@ static Status check_heads(LayerCx *lx, const Layer *l, Ref x)
     if (s.dim[1] < 1 || s.dim[2] < 1 || s.dim[2] % l->heads)
         return layer_fail(lx, l, "%d heads do not divide the channels of %s", l->heads,
                           layer_shape_str(s));
+    if (l->rotary && s.dim[2] / l->heads % 2)
+        return layer_fail(lx, l, "rotary wants an even number of channels a head, got %d",
+                          (int)(s.dim[2] / l->heads));
     return ST_OK;
 }
 
@@ -88,7 +120,9 @@ Status layer_multi_head_attention(LayerCx *lx, const Layer *l, const Ref *in, in
     if (s.dim[2] != m.dim[2])
         return layer_fail(lx, l, "wants inputs of equal channels, got %s and %s",
                           layer_shape_str(s), layer_shape_str(m));
-    *out = attend(lx, l, "", in[0], memory);
+    Ref mask;
+    TRY(read_mask(lx, l, l->mask ? in[nin] : REF_NONE, memory, &mask));
+    *out = attend(lx, l, "", in[0], memory, mask);
     return ST_OK;
 }
 
@@ -119,25 +153,35 @@ static Ref feed_forward(LayerCx *lx, const Layer *l, Ref x)
     return layer_drop(lx, l, dense(lx, l, "linear2", kept, c), l->rate, DROP_DENSE);
 }
 
-static Ref self_attention(LayerCx *lx, const Layer *l, Ref x)
+static Ref self_attention(LayerCx *lx, const Layer *l, Ref x, Ref mask)
 {
-    return layer_drop(lx, l, attend(lx, l, "self_attn.", x, x), l->rate, DROP_ATTENTION);
+    return layer_drop(lx, l, attend(lx, l, "self_attn.", x, x, mask), l->rate, DROP_ATTENTION);
 }
 
 Status layer_transformer_block(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
 {
-    (void)nin;
     Builder *b = lx->b;
-    Ref x = in[0];
+    Ref x = in[0], mask;
     TRY(check_heads(lx, l, x));
+    TRY(read_mask(lx, l, l->mask ? in[nin] : REF_NONE, x, &mask));
     if (l->norm == NORM_PRE) {
-        x = build_op2(b, OP_add, x, self_attention(lx, l, normed(lx, l, "norm1", x)));
+        x = build_op2(b, OP_add, x, self_attention(lx, l, normed(lx, l, "norm1", x), mask));
         x = build_op2(b, OP_add, x, feed_forward(lx, l, normed(lx, l, "norm2", x)));
     } else {
-        x = normed(lx, l, "norm1", build_op2(b, OP_add, x, self_attention(lx, l, x)));
+        x = normed(lx, l, "norm1", build_op2(b, OP_add, x, self_attention(lx, l, x, mask)));
         x = normed(lx, l, "norm2", build_op2(b, OP_add, x, feed_forward(lx, l, x)));
     }
     *out = x;
+    return ST_OK;
+}
+
+Status layer_position_encoding(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
+{
+    (void)nin;
+    TRY(layer_wants_rank(lx, l, in[0], 3, "(T, C)"));
+    const Shape s = layer_shape(lx, in[0]);
+    const Ref p = build_sine_positions(lx->b, s.dim[1], s.dim[2]);
+    *out = build_op2(lx->b, OP_add, in[0], build_like(lx->b, p, in[0], 1u));
     return ST_OK;
 }
 

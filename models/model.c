@@ -119,13 +119,12 @@ static bool is_data_input(const Model *m, const char *name)
     return m->data.format != DATA_RANDOM && strcmp(name, "x") == 0;
 }
 
-/* The layer that an input names, -1 for a data input. */
-static Status find_input(Reader *r, const Layer *l, int k, int *out)
+/* The layer that the key names (with "input", or "mask"), -1 for a data input. */
+static Status find_input(Reader *r, const Layer *l, const char *key, const char *want, int *out)
 {
     const Model *m = r->m;
-    const char *want = l->input.at[k],
-               **name = arena_array(r->arena, const char *, m->nlayer + 1 + m->data.nrandom);
-    const Json *v = json_member(l->at, "input");
+    const char **name = arena_array(r->arena, const char *, m->nlayer + 1 + m->data.nrandom);
+    const Json *v = json_member(l->at, key);
     int n = 0;
     for (int i = 0; i < m->nlayer; i++) {
         const bool hit = strcmp(m->layer[i]->name, want) == 0;
@@ -172,9 +171,10 @@ static Status link_layers(Reader *r)
                                      : "one input",
                              l->input.n);
         used[i] = used[i] || strcmp(l->name, m->loss->prediction) == 0;
-        for (int k = 0; k < l->input.n; k++) {
+        for (int k = 0; k < l->input.n + (l->mask != NULL); k++) {
+            const bool side = k == l->input.n;
             int from = -1;
-            TRY(find_input(r, l, k, &from));
+            TRY(find_input(r, l, side ? "mask" : "input", side ? l->mask : l->input.at[k], &from));
             if (from >= 0 && used[i])
                 used[from] = true;
         }

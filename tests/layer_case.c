@@ -55,6 +55,8 @@ static void net_open(Net *n, const LayerCase *c, bool before, const char *settin
         strbuf_printf(&text, ", \"y\": %s", c->y);
     if (c->z)
         strbuf_printf(&text, ", \"z\": %s", c->z);
+    if (c->mask)
+        strbuf_printf(&text, ", \"mask\": %s", c->mask);
     strbuf_add(&text, ", \"rows\": 8}}, \"layers\": [");
     const char *last = strrchr(c->x, ',');
     if (before)
@@ -87,6 +89,13 @@ static Graph *net_graph(Net *n, BuildKind kind)
     return g;
 }
 
+static void fill_mask(Tensor *t)
+{
+    const int64_t n = shape_count(&t->type.shape), row = n / LAYER_BATCH;
+    for (int64_t i = 0; i < n; i++)
+        t->at[i] = row == 1 ? (double[]){ 2, 0, 5 }[i] : i / row != 1 && (i + i / row) % 3 != 0;
+}
+
 /* Noise of |x| < 1.5, and what a training step wants besides. */
 static bool net_fill(void *arg, const char *name, InputKind kind, Tensor *t)
 {
@@ -102,6 +111,8 @@ static bool net_fill(void *arg, const char *name, InputKind kind, Tensor *t)
         t->at[0] = LAYER_BATCH - 1;
     else if (strcmp(name, "lr") == 0)
         t->at[0] = round_to(DT_F32, 0.05);
+    else if (strcmp(name, "mask") == 0)
+        fill_mask(t);
     else if (t->type.dt != DT_F32)
         for (int64_t i = 0; i < shape_count(&t->type.shape); i++)
             t->at[i] = (double)(i % 2);

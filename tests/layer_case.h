@@ -24,6 +24,8 @@ struct LayerCase {
     LayerLoop *loop;   /* NULL: only slopes and programs are compared */
     const char *rest;  /* loss and optimizer; mse and sgd where NULL */
     int classes;       /* of y, which then has no shape */
+    const char *mask;  /* shape of an input "mask", or NULL: zeros and ones, none of them in row 1;
+                          or of one number a row: 2, 0, 5 */
 };
 
 enum { LAYER_BATCH = 3 };

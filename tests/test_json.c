@@ -298,7 +298,10 @@ static void damaged_models_give_a_message(void **state)
 {
     (void)state;
     static const char text[] = MODEL("{\"name\": \"c\", \"type\": \"conv1d\", \"filters\": 4, "
-                                     "\"kernel\": [3], \"padding\": 1},\n  " Y,
+                                     "\"kernel\": [3], \"padding\": 1},\n  {\"type\": "
+                                     "\"cell\", \"state\": {\"h\": \"features\"}, \"weights\": "
+                                     "{\"w\": [4, 4]}, \"update\": {\"h\": \"tanh(w @ x[0:2 * "
+                                     "2]) - .5 * h\"}},\n  " Y,
                                      ",\n \"train\": {\"epochs\": 2, \"clip_norm\": 1.5}");
     static const char odd[] = "{}[]\",:-0e.tx\\\x01\xFF";
     for (size_t i = 0; i < sizeof text - 1; i++) {

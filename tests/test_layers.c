@@ -106,7 +106,23 @@ static void linear(const double *x, const double *w, const double *bias, int n, 
 typedef struct Heads {
     int t, s, heads;
     bool causal;
+    const double *mask; /* of one row: which keys count */
+    double rotary;
 } Heads;
+
+/* x (n, C): each head's channels c and c + d / 2 turn by an angle. */
+static void rotate(const Heads *a, double *x, int n)
+{
+    const int d = C / a->heads;
+    for (int t = 0; a->rotary > 0 && t < n; t++)
+        for (int h = 0; h < a->heads; h++)
+            for (int c = 0; c < d / 2; c++) {
+                double *p = x + t * C + h * d + c, *q = p + d / 2;
+                const double angle = t / pow(a->rotary, 2.0 * c / d), p0 = *p;
+                *p = *p * cos(angle) - *q * sin(angle);
+                *q = *q * cos(angle) + p0 * sin(angle);
+            }
+}
 
 /* One row: q (t, C), k and v (s, C). */
 static void attend(const Heads *a, const double *q, const double *k, const double *v, double *y)
@@ -120,11 +136,11 @@ static void attend(const Heads *a, const double *q, const double *k, const doubl
                 double z = 0;
                 for (int c = h * d; c < (h + 1) * d; c++)
                     z += q[i * C + c] * k[j * C + c];
-                sum += e[j] = exp(z / sqrt(d));
+                sum += e[j] = a->mask && !a->mask[j] ? 0 : exp(z / sqrt(d));
             }
             for (int c = h * d; c < (h + 1) * d; c++) {
                 y[i * C + c] = 0;
-                for (int j = 0; j < seen; j++)
+                for (int j = 0; j < seen && sum > 0; j++)
                     y[i * C + c] += e[j] / sum * v[j * C + c];
             }
         }
@@ -146,6 +162,8 @@ static void attention_row(const LayerRun *r, const char *prefix, const Heads *a,
     linear(x, p[0], p[1], a->t, C, C, q);
     linear(memory, p[0] + C * C, p[1] + C, a->s, C, C, k);
     linear(memory, p[0] + 2 * C * C, p[1] + 2 * C, a->s, C, C, v);
+    rotate(a, q, a->t);
+    rotate(a, k, a->s);
     attend(a, q, k, v, mixed);
     linear(mixed, p[2], p[3], a->t, C, C, y);
 }
@@ -165,6 +183,44 @@ static void cross_attention_loop(const LayerRun *r, double *y)
     for (int b = 0; b < B; b++)
         attention_row(r, "l.", &a, layer_run_in(r, "x") + b * T * C,
                       layer_run_in(r, "z") + b * 7 * C, y + b * T * C);
+}
+
+/* Causal, masked, of two inputs: there are rows, and steps of a row, that see nothing. */
+static void masked_attention_loop(const LayerRun *r, double *y)
+{
+    for (int b = 0; b < B; b++) {
+        const Heads a = { T, 7, 3, true, layer_run_in(r, "mask") + b * 7, 100 };
+        attention_row(r, "l.", &a, layer_run_in(r, "x") + b * T * C,
+                      layer_run_in(r, "z") + b * 7 * C, y + b * T * C);
+    }
+}
+
+static void lengths_loop(const LayerRun *r, double *y)
+{
+    for (int b = 0; b < B; b++) {
+        const double *x = layer_run_in(r, "x") + b * T * C, n = layer_run_in(r, "mask")[b];
+        const double mask[] = { n > 0, n > 1, n > 2, n > 3, n > 4 };
+        const Heads a = { T, T, 2, false, mask, 0 };
+        attention_row(r, "l.", &a, x, x, y + b * T * C);
+    }
+}
+
+static void rotary_loop(const LayerRun *r, double *y)
+{
+    const Heads a = { T, T, 1, true, NULL, 10000 };
+    for (int b = 0; b < B; b++) {
+        const double *x = layer_run_in(r, "x") + b * T * C;
+        attention_row(r, "l.", &a, x, x, y + b * T * C);
+    }
+}
+
+static void sines_loop(const LayerRun *r, double *y)
+{
+    for (int i = 0; i < B * T * C; i++) {
+        const int c = i % C, t = i / C % T;
+        const double angle = t / pow(10000, (c - c % 2) / (double)C);
+        y[i] = layer_run_in(r, "x")[i] + (c % 2 ? cos(angle) : sin(angle));
+    }
 }
 
 static double gelu(double x)
@@ -533,6 +589,19 @@ static const LayerCase cases[] = {
     { "multi_head_attention of two",
       L "\"multi_head_attention\", \"heads\": 2, \"input\": [\"x\", \"z\"]}", "[5, 6]", "[5, 6]",
       "[7, 6]", cross_attention_loop },
+    { "multi_head_attention: two, causal, mask, rotary",
+      L "\"multi_head_attention\", \"heads\": 3, \"input\": [\"x\", \"z\"], \"causal\": true, "
+        "\"mask\": \"mask\", \"rotary\": true, \"rotary_base\": 100}",
+      "[5, 6]", "[5, 6]", "[7, 6]", masked_attention_loop, NULL, 0, "[7]" },
+    { "multi_head_attention, lengths",
+      L "\"multi_head_attention\", \"heads\": 2, \"mask\": \"mask\"}", "[5, 6]", "[5, 6]", NULL,
+      lengths_loop, NULL, 0, "[1]" },
+    { "multi_head_attention, rotary",
+      L "\"multi_head_attention\", \"heads\": 1, \"causal\": true, \"rotary\": true}", "[5, 6]",
+      "[5, 6]", NULL, rotary_loop },
+    { "transformer_block, mask", L "\"transformer_block\", \"heads\": 2, \"mask\": \"mask\"}",
+      "[5, 6]", "[5, 6]", NULL, NULL, NULL, 0, "[5]" },
+    { "position_encoding", L "\"position_encoding\"}", "[5, 6]", "[5, 6]", NULL, sines_loop },
     { "transformer_block", L "\"transformer_block\", \"heads\": 2, \"activation\": \"gelu\"}",
       "[5, 6]", "[5, 6]", NULL, pre_norm_loop },
     { "transformer_block after",

@@ -991,6 +991,12 @@ static void shapes_that_do_not_fit_are_said(void **state)
           "conv1d \"conv1d0\": the window is longer than axis 0 of its input [4,2]" },
         { ONE_LAYER("[4]", "[1]", "{\"type\": \"reshape\", \"shape\": [3, -1]}"),
           "cannot make [3,-1] from [4]" },
+        { ONE_LAYER("[5, 6]", "[5, 6]",
+                    "{\"type\": \"multi_head_attention\", \"heads\": 2, \"mask\": \"x\"}"),
+          "\"mask\" wants an input of shape [5] or [1], got [5,6]" },
+        { ONE_LAYER("[5, 6]", "[5, 6]",
+                    "{\"type\": \"transformer_block\", \"heads\": 2, \"rotary\": true}"),
+          "rotary wants an even number of channels a head, got 3" },
         { ONE_LAYER("[4]", "[4]", "{\"type\": \"relu\"}"), "no layer has parameters to train" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
