@@ -35,6 +35,11 @@ Ref build_prelu(Builder *b, Ref x, Ref weight); /* weight (1) or (C) */
 Ref build_softmax(Builder *b, Ref x, int axis);
 Ref build_log_softmax(Builder *b, Ref x, int axis);
 
+/* x sorted along an axis; *position (may be NULL), i32, is where each element stood.  Stable; NaN
+ * is above every number. */
+Ref build_sort(Builder *b, Ref x, int axis, bool descending, Ref *position);
+Ref build_top_k(Builder *b, Ref x, int axis, int64_t k, Ref *position); /* the k greatest, in order */
+
 /* (.., I) with w (O, I), and bias (O) or REF_NONE, to (.., O). */
 Ref build_linear(Builder *b, Ref x, Ref w, Ref bias);
 /* x + bias, bias along the last axis. */
