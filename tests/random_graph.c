@@ -5,6 +5,7 @@
 #include "tests/random_graph.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "ir/base/rng.h"
 #include "ir/base/size.h"
@@ -542,8 +543,21 @@ static void grow_region(Grow *w, Op op)
     }
 }
 
+/* Whose result may be a float, and which has no gradient. */
+static bool is_rough(Op op)
+{
+    static const char *const gradient[OP_COUNT] = {
+#define OP(id, args, cls, flags, prec, shape, attr, grad) [OP_##id] = #grad,
+#include "ir/ops.def"
+    };
+    const uint8_t cls = op_info[op].cls;
+    return (cls == CLASS_REDUCE || cls == CLASS_REGION) && strcmp(gradient[op], "none") == 0;
+}
+
 static void grow_one(Grow *w, Op op)
 {
+    if (w->opt->smooth && is_rough(op))
+        return;
     switch ((OpClass)op_info[op].cls) {
     case CLASS_SOURCE:
         grow_source(w, op);

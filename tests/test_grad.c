@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Gradients against central differences, in f64: every op that has one, from the op table, and
- * scans of every kind.  The loss is a sum of the results with random weights. */
-#include <math.h>
+/* Gradients against forward mode and central differences, in f64: every op that has one, from the
+ * op table, and scans of every kind. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,13 +9,12 @@
 #include <cmocka.h>
 
 #include "ir/autodiff.h"
-#include "ir/base/rng.h"
 #include "ir/build.h"
 #include "ir/eval.h"
 #include "ir/text.h"
+#include "tests/gradient_check.h"
 
 enum { MAX_INPUTS = 24 };
-static const double STEP = 1e-5, TOLERANCE = 1e-6;
 
 #define OK(call)                                                                                   \
     do {                                                                                           \
@@ -24,119 +22,13 @@ static const double STEP = 1e-5, TOLERANCE = 1e-6;
             fail_msg("%s: %s", #call, cx->msg);                                                    \
     } while (0)
 
-/* What the values of floats are drawn from. */
-typedef enum Range { EITHER_SIGN, POSITIVE } Range;
-
-static void fill(Rng *rng, Tensor *t, Range range)
-{
-    for (int64_t i = 0, n = shape_count(&t->type.shape); i < n; i++) {
-        const bool negative = rng_below(rng, 2) == 1;
-        const double size = 0.2 + 0.6 * rng_unit(rng);
-        if (t->type.dt == DT_BOOL)
-            t->at[i] = negative;
-        else if (!dtype_is_float(t->type.dt))
-            t->at[i] = (double)rng_below(rng, 3);
-        else
-            t->at[i] = negative && range == EITHER_SIGN ? -size : size;
-    }
-}
-
-static double loss_of(Ctx *cx, const Graph *g, Arena *arena, const Tensor *in)
-{
-    Tensor out[MAX_INPUTS];
-    OK(eval_graph(cx, g, EVAL_F64, arena, in, out));
-    return out[0].at[0];
-}
-
-static void print_graph(const Graph *g)
-{
-    Strbuf text = { 0 };
-    graph_print(g, &text);
-    print_message("%s\n", strbuf_str(&text));
-    strbuf_free(&text);
-}
-
-/* Appends the weighted sum of values to b's graph: the loss. */
-static Ref weigh(Builder *b, const Ref *value, int n)
-{
-    Ref loss = build_scalar(b, DT_F64, 0);
-    for (int i = 0; i < n; i++) {
-        const Type t = build_type(b, value[i]);
-        if (t.dt != DT_F64)
-            continue;
-        const char *name = arena_printf(b->g->arena, "weight%d", i);
-        const Ref w = build_input(b, INPUT_batch, name, DT_F64, t.shape);
-        const unsigned all = (1u << t.shape.rank) - 1;
-        const Ref product = build_op2(b, OP_mul, value[i], w);
-        loss = build_op2(b, OP_add, loss, all ? build_reduce(b, OP_sum, product, all) : product);
-    }
-    return loss;
-}
-
-/* Checks d(weighted sum of value[]) / d(each float input) of g, whose outputs are replaced.
- * Returns the expanded graph, in g's arena. */
-static Graph *check_gradients(Ctx *cx, Graph *g, const Ref *value, int nvalue, Range range,
+static Graph *check_gradients(Ctx *cx, Graph *g, const Ref *value, int nvalue, bool positive,
                               uint64_t seed)
 {
-    Arena *arena = g->arena;
-    Builder b = build_start(cx, g);
-    Ref wrt[MAX_INPUTS];
-    uint32_t input[MAX_INPUTS];
-    int nwrt = 0;
-    for (uint32_t i = 0; i < g->ninput; i++)
-        if (dtype_is_float(build_type(&b, g->input[i]).dt)) {
-            input[nwrt] = i;
-            wrt[nwrt++] = g->input[i];
-        }
-    const Ref loss = weigh(&b, value, nvalue);
-    g->nout = 0;
-    build_output(&b, loss, "loss");
-    const Ref grad = build_grad(&b, loss, wrt, nwrt);
-    for (int i = 0; i < nwrt; i++)
-        build_output(&b, build_get(&b, grad, i), NULL);
-    OK(b.status);
-    OK(graph_verify(cx, g));
-
-    Graph *expanded = graph_new(arena);
-    OK(autodiff_expand(cx, g, expanded));
-    if (graph_verify(cx, expanded) != ST_OK) {
-        print_graph(expanded);
-        fail_msg("expanded graph: %s", cx->msg);
-    }
-
-    Rng rng;
-    rng_init(&rng, seed, 1);
-    Tensor in[2 * MAX_INPUTS], got[MAX_INPUTS];
-    for (uint32_t i = 0; i < g->ninput; i++) {
-        in[i] = tensor_new(arena, build_type(&b, g->input[i]));
-        fill(&rng, &in[i], range);
-    }
-    OK(eval_graph(cx, expanded, EVAL_F64, arena, in, got));
-
-    g->nout = 1;
-    const double at = loss_of(cx, g, arena, in);
-    assert_true(fabs(at - got[0].at[0]) <= 1e-12 * (1 + fabs(at)));
-    for (int k = 0; k < nwrt; k++) {
-        Tensor *x = &in[input[k]];
-        assert_true(type_eq(&got[k + 1].type, &x->type));
-        for (int64_t i = 0; i < shape_count(&x->type.shape); i++) {
-            Arena *scratch = arena_new();
-            const double here = x->at[i];
-            x->at[i] = here + STEP;
-            const double up = loss_of(cx, g, scratch, in);
-            x->at[i] = here - STEP;
-            const double down = loss_of(cx, g, scratch, in);
-            x->at[i] = here;
-            arena_free(scratch);
-            const double want = (up - down) / (2 * STEP), have = got[k + 1].at[i];
-            if (!(fabs(want - have) <= TOLERANCE * (1 + fabs(want)))) {
-                print_graph(g);
-                print_graph(expanded);
-                fail_msg("d/d(input %u)[%d]: differences say %.10g, the graph %.10g (seed %llu)",
-                         input[k], (int)i, want, have, (unsigned long long)seed);
-            }
-        }
-    }
+    GradientCount count = { 0 };
+    const GradientOptions opt = { .seed = seed, .positive = positive };
+    Graph *expanded = gradient_check(cx, g, value, nvalue, &opt, &count);
+    assert_int_equal(count.kinks + count.infinite, 0);
     return expanded;
 }
 
@@ -493,7 +385,7 @@ static void check_op(Ctx *cx, Op op)
         if (b.status != ST_OK)
             fail_msg("%s, case %d: %s", op_info[op].name, variant, cx->msg);
         if (y != REF_NONE)
-            check_gradients(cx, b.g, &y, 1, positive ? POSITIVE : EITHER_SIGN,
+            check_gradients(cx, b.g, &y, 1, positive,
                             (uint64_t)(100 * op + variant));
         arena_free(arena);
         if (y == REF_NONE) {
@@ -526,7 +418,7 @@ static Graph *check_text(Ctx *cx, Arena *arena, const char *text, uint64_t seed)
     Ref value[MAX_INPUTS];
     for (uint32_t i = 0; i < g->nout; i++)
         value[i] = g->out[i].value;
-    return check_gradients(cx, g, value, (int)g->nout, EITHER_SIGN, seed);
+    return check_gradients(cx, g, value, (int)g->nout, false, seed);
 }
 
 #define LSTM                                                                                       \
@@ -826,7 +718,7 @@ static void test_second_order(void **state)
     OK(graph_parse(cx, arena, "test", text, &g));
     OK(autodiff_expand(cx, g, first));
     Ref value[] = { first->out[0].value, first->out[1].value };
-    check_gradients(cx, first, value, 2, EITHER_SIGN, 30);
+    check_gradients(cx, first, value, 2, false, 30);
     arena_free(arena);
 }
 
