@@ -7,7 +7,7 @@
  * collect the inputs that are asked for, then in earnest with all of them declared in order
  * (batch, parameters, states).
  */
-#include "models/layer.h"
+#include "models/layer_build.h"
 
 #include <string.h>
 
@@ -35,22 +35,39 @@ Ref layer_input(LayerCx *lx, InputKind kind, const char *name, DType dt, Shape s
     return in->ref;
 }
 
-static const char *full_name(LayerCx *lx, const char *suffix)
+static const char *full_name(LayerCx *lx, const Layer *l, const char *suffix)
 {
-    return arena_printf(lx->arena, "%s.%s", lx->m->layer[lx->layer]->name, suffix);
+    return arena_printf(lx->arena, "%s.%s", l->name, suffix);
+}
+
+static const char *param_name(LayerCx *lx, const Layer *l, const char *suffix)
+{
+    const bool mean = lx->m->train.ema > 0 && lx->kind != BUILD_TRAIN;
+    return arena_printf(lx->arena, "%s%s", mean ? LAYER_EMA : "", full_name(lx, l, suffix));
 }
 
 Ref layer_param(LayerCx *lx, const char *suffix, Shape shape, InitKind init, double value)
 {
-    const char *name = full_name(lx, suffix);
-    if (lx->m->train.ema > 0 && lx->kind != BUILD_TRAIN)
-        name = arena_printf(lx->arena, LAYER_EMA "%s", name);
+    const char *name = param_name(lx, lx->m->layer[lx->layer], suffix);
     return layer_input(lx, INPUT_param, name, DT_F32, shape, init, value);
+}
+
+Ref layer_param_of(LayerCx *lx, const Layer *owner, const char *suffix, Type *type)
+{
+    const char *name = param_name(lx, owner, suffix);
+    for (unsigned i = 0; i < lx->ninput; i++) {
+        if (strcmp(lx->input[i].name, name) == 0) {
+            *type = lx->input[i].type;
+            return lx->input[i].ref;
+        }
+    }
+    return REF_NONE;
 }
 
 Ref layer_state(LayerCx *lx, const char *suffix, Shape shape, double value)
 {
-    return layer_input(lx, INPUT_state, full_name(lx, suffix), DT_F32, shape, INIT_FILL, value);
+    const char *name = full_name(lx, lx->m->layer[lx->layer], suffix);
+    return layer_input(lx, INPUT_state, name, DT_F32, shape, INIT_FILL, value);
 }
 
 void layer_replace(LayerCx *lx, Ref input, Ref value)
@@ -107,6 +124,17 @@ static Status find_value(LayerCx *lx, const Layer *l, const char *name, Ref *out
     return json_fail(lx->cx, ST_SHAPE, l->at, NULL, "the data has no input \"%s\"", name);
 }
 
+/* Whole numbers are for layers that look something up. */
+static Status check_words(LayerCx *lx, const Layer *l, Ref in)
+{
+    if (lx->b->status != ST_OK || build_type(lx->b, in).dt == DT_F32 ||
+        l->type->build == layer_embedding)
+        return lx->b->status;
+    return json_fail(lx->cx, ST_SHAPE, l->at, "an embedding makes vectors of them",
+                     "%s \"%s\" wants real numbers, and its input are the numbers of words",
+                     l->type->name, l->name);
+}
+
 static Status build_layers(LayerCx *lx)
 {
     const Model *m = lx->m;
@@ -118,6 +146,8 @@ static Status build_layers(LayerCx *lx)
         if (l->mask)
             TRY(find_value(lx, l, l->mask, &in[l->input.n]));
         lx->layer = i;
+        for (int k = 0; k < l->input.n; k++)
+            TRY(check_words(lx, l, in[k]));
         build_region(lx->b, l->type->name, i);
         TRY(l->type->build(lx, l, in, l->input.n, &lx->value[i]));
         TRY(lx->b->status);
@@ -174,8 +204,7 @@ static Status build_once(LayerCx *lx)
     for (int i = 0; i < d->ninput; i++)
         data_input(lx, d->input[i].name, DT_F32, batched(lx->batch, d->input[i].shape));
     if (lx->kind == BUILD_TRAIN || lx->kind == BUILD_EVAL) {
-        y = data_input(lx, "y", d->classification ? DT_I32 : DT_F32,
-                       batched(lx->batch, d->target));
+        y = data_input(lx, "y", d->classification ? DT_I32 : DT_F32, batched(lx->batch, d->target));
         lx->rows = data_input(lx, "rows", DT_I32, shape_of(0));
     }
     if (lx->kind == BUILD_TRAIN) {

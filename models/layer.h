@@ -48,11 +48,11 @@ struct Layer { /* fields are the keys of layers.def; a type uses those of its ro
     const LayerType *type;
     const Json *at; /* for messages */
     int index;
-    const char *name, *type_name, *probe, *result, *mask;
+    const char *name, *type_name, *probe, *result, *mask, *tied;
     StrList input;
     int units, filters, layers, activation, ret, bias_kind, score, axis, axes, groups, heads,
         hidden;
-    int norm, init, edge;
+    int norm, init, edge, vocab, dim, blank;
     bool bias, bidirectional, same, affine, causal, per_channel, reverse, rotary;
     Dims kernel, stride, dilation, padding, output_padding, output, scale, ahead, behind;
     double momentum, eps, rate, slope, alpha, start, init_value, fill, rotary_base;
@@ -125,6 +125,8 @@ Ref layer_input(LayerCx *lx, InputKind kind, const char *name, DType dt, Shape s
                 double value);
 /* "LAYER.suffix", a parameter of the layer being built. */
 Ref layer_param(LayerCx *lx, const char *suffix, Shape shape, InitKind init, double value);
+/* That parameter of an earlier layer, and its type; REF_NONE when it has none. */
+Ref layer_param_of(LayerCx *lx, const Layer *owner, const char *suffix, Type *type);
 /* The same, carried from step to step and not trained. */
 Ref layer_state(LayerCx *lx, const char *suffix, Shape shape, double value);
 void layer_replace(LayerCx *lx, Ref input, Ref value); /* in train graphs */

@@ -126,6 +126,34 @@ Status layer_prelu(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out
     return ST_OK;
 }
 
+/* The weight of the layer that "tied" names, as (units, n). */
+static Status tied_weight(LayerCx *lx, const Layer *l, int64_t n, Ref *out)
+{
+    const Layer *of = NULL;
+    Type t;
+    for (int i = 0; i < l->index; i++)
+        if (strcmp(lx->m->layer[i]->name, l->tied) == 0)
+            of = lx->m->layer[i];
+    const bool table = of && of->type->build == layer_embedding;
+    Ref w = table || (of && of->type->build == layer_dense) ? layer_param_of(lx, of, "weight", &t)
+                                                            : REF_NONE;
+    if (w == REF_NONE) /* a tied layer has no weight of its own */
+        return layer_fail(lx, l,
+                          "\"tied\" wants an earlier embedding or dense layer with a weight, "
+                          "got \"%s\"",
+                          l->tied);
+    if (!table) {
+        w = build_transpose(lx->b, w, (int[]){ 1, 0 });
+        t.shape = shape_of(2, t.shape.dim[1], t.shape.dim[0]);
+    }
+    const Shape want = shape_of(2, (int64_t)l->units, n);
+    if (!shape_eq(&t.shape, &want))
+        return layer_fail(lx, l, "the weight of \"%s\" leads from %d to %d here, not from %d to %d",
+                          l->tied, (int)t.shape.dim[1], (int)t.shape.dim[0], (int)n, l->units);
+    *out = w;
+    return ST_OK;
+}
+
 Status layer_dense(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
 {
     (void)nin;
@@ -134,10 +162,36 @@ Status layer_dense(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out
         return layer_fail(lx, l, "wants an input with an axis to multiply, got %s",
                           layer_shape_str(s));
     const int64_t n = s.dim[s.rank - 1];
-    const Ref w = layer_param_weight(lx, l, shape_of(2, (int64_t)l->units, n), n);
+    Ref w = REF_NONE;
+    if (l->tied)
+        TRY(tied_weight(lx, l, n, &w));
+    else
+        w = layer_param_weight(lx, l, shape_of(2, (int64_t)l->units, n), n);
     const Ref bias =
         l->bias ? layer_param_uniform(lx, "bias", shape_of(1, (int64_t)l->units), n) : REF_NONE;
     *out = layer_activate(lx, l, build_linear(lx->b, in[0], w, bias));
+    return ST_OK;
+}
+
+/* The table is normal of deviation 1 at first, as torch.nn.Embedding's. */
+Status layer_embedding(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
+{
+    (void)nin;
+    Builder *b = lx->b;
+    const Shape s = layer_shape(lx, in[0]);
+    if (s.rank == MAX_RANK)
+        return layer_fail(lx, l, "wants an input of fewer axes, got %s", layer_shape_str(s));
+    const Shape table = shape_of(2, (int64_t)l->vocab, (int64_t)l->dim);
+    const Ref w = l->init == WEIGHT_DEFAULT ? layer_param(lx, "weight", table, INIT_NORMAL, 1)
+                                            : layer_param_weight(lx, l, table, l->dim);
+    const Ref word = build_cast(b, in[0], DT_I32);
+    Ref y = build_gather(b, w, word, 0);
+    if (l->blank >= 0) {
+        const Ref blank = build_const(b, l->blank, (Type){ DT_I32, s });
+        const Ref is = build_like(b, build_op2(b, OP_eq, word, blank), y, 1u << s.rank);
+        y = build_select(b, is, build_const(b, 0, build_type(b, y)), y);
+    }
+    *out = y;
     return ST_OK;
 }
 

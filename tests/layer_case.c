@@ -57,6 +57,8 @@ static void net_open(Net *n, const LayerCase *c, bool before, const char *settin
         strbuf_printf(&text, ", \"z\": %s", c->z);
     if (c->mask)
         strbuf_printf(&text, ", \"mask\": %s", c->mask);
+    if (c->words)
+        strbuf_printf(&text, ", \"words\": %s", c->words);
     strbuf_add(&text, ", \"rows\": 8}}, \"layers\": [");
     const char *last = strrchr(c->x, ',');
     if (before)
@@ -113,6 +115,9 @@ static bool net_fill(void *arg, const char *name, InputKind kind, Tensor *t)
         t->at[0] = round_to(DT_F32, 0.05);
     else if (strcmp(name, "mask") == 0)
         fill_mask(t);
+    else if (strcmp(name, "words") == 0)
+        for (int64_t i = 0; i < shape_count(&t->type.shape); i++)
+            t->at[i] = (double)(i * 5 % 9 - 1);
     else if (t->type.dt != DT_F32)
         for (int64_t i = 0; i < shape_count(&t->type.shape); i++)
             t->at[i] = (double)(i % 2);

@@ -26,6 +26,7 @@ struct LayerCase {
     int classes;       /* of y, which then has no shape */
     const char *mask;  /* shape of an input "mask", or NULL: zeros and ones, none of them in row 1;
                           or of one number a row: 2, 0, 5 */
+    const char *words; /* shape of an input "words", or NULL: whole numbers of -1 .. 7 */
 };
 
 enum { LAYER_BATCH = 3 };

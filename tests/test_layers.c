@@ -296,6 +296,38 @@ static void position_loop(const LayerRun *r, double *y)
         y[i] = layer_run_in(r, "x")[i] + layer_run_in(r, "l.weight")[i % (T * C)];
 }
 
+/* 7 words of 6 numbers, word 2 is 0; word is -1 .. 7. */
+static void embed(const LayerRun *r, const char *table, double *y)
+{
+    for (int i = 0; i < B * T * C; i++) {
+        const int word = (int)layer_run_in(r, "words")[i / C];
+        const int near = word < 0 ? 0 : word > 6 ? 6 : word;
+        y[i] = layer_run_in(r, "x")[i] + (word == 2 ? 0 : layer_run_in(r, table)[near * C + i % C]);
+    }
+}
+
+static void embedding_loop(const LayerRun *r, double *y)
+{
+    embed(r, "e.weight", y);
+}
+
+static void tied_embedding_loop(const LayerRun *r, double *y)
+{
+    double h[B * T * C];
+    embed(r, "e.weight", h);
+    linear(h, layer_run_in(r, "e.weight"), layer_run_in(r, "l.bias"), B * T, C, 7, y);
+}
+
+static void tied_dense_loop(const LayerRun *r, double *y)
+{
+    const double *w = layer_run_in(r, "d.weight");
+    double h[B * 4], turned[C * 4];
+    linear(layer_run_in(r, "x"), w, layer_run_in(r, "d.bias"), B, C, 4, h);
+    for (int i = 0; i < C * 4; i++)
+        turned[i] = w[i % 4 * C + i / 4];
+    linear(h, turned, NULL, B, 4, C, y);
+}
+
 /* ---- activations ---- */
 
 static double softplus(double x)
@@ -574,7 +606,10 @@ static void rnn_loop(const LayerRun *r, double *y)
 
 /* ---- all ---- */
 
-#define L                   "{\"name\": \"l\", \"type\": "
+#define L "{\"name\": \"l\", \"type\": "
+#define EMBEDDING                                                                                  \
+    "{\"name\": \"e\", \"type\": \"embedding\", \"input\": \"words\", \"vocab\": 7, \"dim\": 6, "  \
+    "\"padding\": 2}, {\"name\": \"sum\", \"type\": \"add\", \"input\": [\"x\", \"e\"]"
 #define DENSE(units)        L "\"dense\", \"units\": " #units "}"
 #define REST(loss, descent) "\"loss\": " loss ", \"optimizer\": " descent
 static const LayerCase cases[] = {
@@ -601,6 +636,13 @@ static const LayerCase cases[] = {
       "[5, 6]", NULL, rotary_loop },
     { "transformer_block, mask", L "\"transformer_block\", \"heads\": 2, \"mask\": \"mask\"}",
       "[5, 6]", "[5, 6]", NULL, NULL, NULL, 0, "[5]" },
+    { "embedding", EMBEDDING "}", "[5, 6]", "[5, 6]", NULL, embedding_loop, NULL, 0, NULL, "[5]" },
+    { "embedding, tied", EMBEDDING "}, " L "\"dense\", \"units\": 7, \"tied\": \"e\"}", "[5, 6]",
+      "[5, 7]", NULL, tied_embedding_loop, NULL, 0, NULL, "[5]" },
+    { "dense, tied",
+      "{\"name\": \"d\", \"type\": \"dense\", \"units\": 4, \"input\": \"x\"}, " L
+      "\"dense\", \"units\": 6, \"tied\": \"d\", \"bias\": false}",
+      "[6]", "[6]", NULL, tied_dense_loop },
     { "position_encoding", L "\"position_encoding\"}", "[5, 6]", "[5, 6]", NULL, sines_loop },
     { "transformer_block", L "\"transformer_block\", \"heads\": 2, \"activation\": \"gelu\"}",
       "[5, 6]", "[5, 6]", NULL, pre_norm_loop },

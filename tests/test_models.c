@@ -997,6 +997,12 @@ static void shapes_that_do_not_fit_are_said(void **state)
         { ONE_LAYER("[5, 6]", "[5, 6]",
                     "{\"type\": \"transformer_block\", \"heads\": 2, \"rotary\": true}"),
           "rotary wants an even number of channels a head, got 3" },
+        { ONE_LAYER("[4]", "[4]", "{\"type\": \"dense\", \"units\": 4, \"tied\": \"e\"}"),
+          "\"tied\" wants an earlier embedding or dense layer with a weight, got \"e\"" },
+        { ONE_LAYER("[4]", "[5]",
+                    "{\"name\": \"d\", \"type\": \"dense\", \"units\": 3}, {\"type\": "
+                    "\"dense\", \"units\": 5, \"tied\": \"d\"}"),
+          "the weight of \"d\" leads from 3 to 4 here, not from 3 to 5" },
         { ONE_LAYER("[4]", "[4]", "{\"type\": \"relu\"}"), "no layer has parameters to train" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
