@@ -9,8 +9,11 @@
  *     R(v) != W(v)        and nothing that is still to be read is written over
  *     before the loop R(0) is written, after it W(last) is read
  *
- * A step may also read W(v), its own new value, in a nest after the one that stores it. */
+ * A step may also read W(v), its own new value, in a nest after the one that stores it, or the very
+ * element that the same loop body has stored just before. */
 #include "codegen/kir.h"
+
+#include <string.h>
 
 typedef struct Slots {
     Ctx *cx;
@@ -51,7 +54,18 @@ static Status outside(Slots *s, const KNode *n)
     return ST_OK;
 }
 
-static Status inside(Slots *s, const KNode *n)
+/* Between head and load, in one list: a store of what load reads? */
+static bool just_stored(const Slots *s, const KNode *head, const KNode *load)
+{
+    const size_t bytes = sizeof *load->ix * (size_t)s->k->buf[s->buf].rank;
+    for (; head != load; head = head->next)
+        if (head->op == K_STORE && head->buf == s->buf && head->lanes >= load->lanes &&
+            memcmp(head->ix, load->ix, bytes) == 0)
+            return true;
+    return false;
+}
+
+static Status inside(Slots *s, const KNode *head, const KNode *n)
 {
     if (n->op == K_STORE) {
         if (s->w != IX_KEEP && s->w != n->ix[0])
@@ -61,7 +75,9 @@ static Status inside(Slots *s, const KNode *n)
         return ST_OK;
     }
     if (s->w != IX_KEEP && n->ix[0] == s->w) /* its own new value: complete only in a later nest */
-        return s->place > s->written ? ST_OK : REFUSE(s, "a nest reads the slot that it writes");
+        return s->place > s->written || just_stored(s, head, n)
+                   ? ST_OK
+                   : REFUSE(s, "a nest reads the slot that it writes");
     if (s->r != IX_KEEP && s->r != n->ix[0])
         return REFUSE(s, "a step reads more than one slot");
     s->r = n->ix[0];
@@ -121,11 +137,11 @@ static Status step_loop(Slots *s, const KNode *loop)
     return ST_OK;
 }
 
-static Status walk(Slots *s, const KNode *n)
+static Status walk(Slots *s, const KNode *head)
 {
-    for (; n; n = n->next) {
+    for (const KNode *n = head; n; n = n->next) {
         if ((n->op == K_LOAD || n->op == K_STORE) && n->buf == s->buf)
-            TRY(s->step ? inside(s, n) : outside(s, n));
+            TRY(s->step ? inside(s, head, n) : outside(s, n));
         if (n->op == K_LOOP && n->step && !s->step)
             TRY(step_loop(s, n));
         else if (n->body)
