@@ -160,26 +160,29 @@ static bool read_all(const Os *os, int fd, char *to, size_t n)
     return true;
 }
 
-static bool entry_parse(Entry *e, size_t n)
+/* What is wrong with the file, or NULL. */
+static const char *entry_parse(Entry *e, size_t n)
 {
     Footer f;
     char sum[33];
     if (n < sizeof f)
-        return false;
+        return "it is damaged: shorter than its footer";
     memcpy(&f, e->all + n - sizeof f, sizeof f);
     const size_t body = n - sizeof f;
-    if (memcmp(f.magic, magic, sizeof magic) != 0 || f.n_data > body || f.n_what > body ||
-        f.n_how > body || f.n_data + f.n_what + f.n_how != body)
-        return false;
+    if (memcmp(f.magic, magic, sizeof magic) != 0)
+        return "it is damaged: no footer at its end";
+    if (f.n_data > body || f.n_what > body || f.n_how > body ||
+        f.n_data + f.n_what + f.n_how != body)
+        return "it is damaged: its lengths do not fit its size";
     hash_hex(e->all, n - sizeof f.sum, sum);
     if (memcmp(sum, f.sum, sizeof f.sum) != 0)
-        return false;
+        return "it is damaged: its checksum does not fit";
     e->n_data = f.n_data;
     e->n_what = f.n_what;
     e->n_how = f.n_how;
     e->what = e->all + f.n_data;
     e->how = e->what + f.n_what;
-    return true;
+    return NULL;
 }
 
 /* Reads and checks a file of an already checked folder; false with no memory held. */
@@ -203,8 +206,8 @@ static bool entry_read(Ctx *cx, Cache *c, const char *path, Entry *e)
         e->all = malloc((size_t)st.st_size + 1);
         if (!e->all || !read_all(cx->os, fd, e->all, (size_t)st.st_size))
             why = strerror(errno);
-        else if (!entry_parse(e, (size_t)st.st_size))
-            damaged = true, why = "it is damaged";
+        else
+            damaged = (why = entry_parse(e, (size_t)st.st_size)) != NULL;
     }
     cx->os->close(fd);
     if (!why)

@@ -277,7 +277,8 @@ static Status check_digest(Reader *r, const char *bytes, size_t n)
     hash_hex(copy, n, hex);
     r->cx->os->release(copy);
     if (memcmp(hex, r->digest, DIGITS) != 0)
-        return FAIL(r->cx, DATA, "%s: damaged: its checksum does not fit its contents", r->path);
+        return FAIL(r->cx, DATA, "%s: byte %zu: damaged: its checksum does not fit its contents",
+                    r->path, (size_t)(r->digest - r->start));
     return ST_OK;
 }
 

@@ -20,23 +20,27 @@ static Status file_read(Ctx *cx, const Request *rq, Source *src, const StrList *
         return FAIL(cx, VALUE, "data: \"idx\" wants one file of %s, got %d", what, files->n);
     TRY(source_file(cx, src, rq, files->at[0], &out->path, &d, &n));
     if (n < 4 || d[0] || d[1] || d[3] < 1 || d[3] > MAX_RANK)
-        return FAIL(cx, DATA, "%s: this is no IDX file", out->path);
+        return FAIL(cx, DATA, "%s: byte 0: this is no IDX file", out->path);
     if (d[2] != 8)
-        return FAIL(cx, DATA, "%s: wants unsigned bytes (type 8), got type %d", out->path, d[2]);
+        return FAIL(cx, DATA, "%s: byte 2: wants unsigned bytes (type 8), got type %d", out->path,
+                    d[2]);
     const size_t head = 4 + 4 * (size_t)d[3];
     if (n < head)
-        return FAIL(cx, DATA, "%s: the file ends within the header", out->path);
+        return FAIL(cx, DATA, "%s: byte %zu: the file ends within the header", out->path, n);
     out->shape = (Shape){ .rank = (int8_t)d[3] };
     int64_t want = 1;
     for (int i = 0; i < d[3]; i++) {
         const unsigned char *p = d + 4 + 4 * i;
         out->shape.dim[i] = (int64_t)p[0] << 24 | p[1] << 16 | p[2] << 8 | p[3];
+        if (out->shape.dim[i] == 0)
+            return FAIL(cx, DATA, "%s: byte %d: an axis without values", out->path, 4 + 4 * i);
         if (!size_mul_ok(want, out->shape.dim[i], &want))
-            return FAIL(cx, DATA, "%s: shape %s is too large", out->path, shape_str(&out->shape));
+            return FAIL(cx, DATA, "%s: byte %d: more values than 64 bits can count", out->path,
+                        4 + 4 * i);
     }
     if ((uint64_t)want != n - head)
-        return FAIL(cx, DATA, "%s: wants %lld bytes for shape %s, got %zu", out->path,
-                    (long long)want, shape_str(&out->shape), n - head);
+        return FAIL(cx, DATA, "%s: byte %zu: wants %lld bytes for shape %s, got %zu", out->path,
+                    head, (long long)want, shape_str(&out->shape), n - head);
     out->data = d + head;
     return ST_OK;
 }

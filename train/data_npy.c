@@ -6,7 +6,8 @@
  * rank 3 on one row is one sample. */
 #include "train/data_format.h"
 
-#include <stdlib.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "ir/base/size.h"
@@ -20,86 +21,163 @@ typedef struct Npy {
     Shape shape;
 } Npy;
 
-/* The value of a key of the header's dictionary, behind the colon. */
-static const char *header_value(const char *h, const char *key)
+/* The header is a Python dictionary of three keys.  It is read by the letter: what numpy.load
+ * refuses, or what could be understood in two ways, is refused. */
+typedef struct Header {
+    Ctx *cx;
+    const char *path;
+    const unsigned char *start, *at, *end; /* of the file; of the dictionary */
+} Header;
+
+static Status bad(const Header *h, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static Status bad(const Header *h, const char *fmt, ...)
 {
-    const char *p = strstr(h, key);
-    if (!p)
-        return NULL;
-    p += strlen(key);
-    while (*p == ' ')
-        p++;
-    if (*p != ':')
-        return NULL;
-    for (p++; *p == ' ';)
-        p++;
-    return p;
+    char what[200];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    return FAIL(h->cx, DATA, "%s: byte %zu: %s", h->path, (size_t)(h->at - h->start), what);
 }
 
-static Status shape_read(Ctx *cx, const char *path, const char *p, Shape *out)
+static bool take(Header *h, char c)
+{
+    while (h->at < h->end && *h->at == ' ')
+        h->at++;
+    if (h->at == h->end || *h->at != c)
+        return false;
+    h->at++;
+    return true;
+}
+
+/* 'text' or "text", shorter than cap, without escapes. */
+static Status read_quoted(Header *h, char *out, size_t cap)
+{
+    const char quote = take(h, '\'') ? '\'' : take(h, '"') ? '"' : 0;
+    size_t n = 0;
+    if (!quote)
+        return bad(h, "the .npy header wants a quoted word");
+    for (; h->at < h->end && *h->at != quote; h->at++) {
+        if (n + 1 == cap || *h->at < ' ' || *h->at > '~' || *h->at == '\\')
+            return bad(h, "a word of the .npy header that is not known");
+        out[n++] = (char)*h->at;
+    }
+    out[n] = 0;
+    return take(h, quote) ? ST_OK : bad(h, "the .npy header ends within a word");
+}
+
+static Status read_shape(Header *h, Shape *out)
 {
     *out = (Shape){ 0 };
-    if (!p || *p != '(')
-        return FAIL(cx, DATA, "%s: the .npy header has no shape", path);
-    for (p++; *p && *p != ')';) {
-        if (*p == ' ' || *p == ',') {
-            p++;
-            continue;
-        }
-        if (*p < '0' || *p > '9' || out->rank == MAX_RANK)
-            return FAIL(cx, DATA, "%s: the .npy header has a bad shape", path);
+    if (!take(h, '('))
+        return bad(h, "the .npy header wants a shape in ( )");
+    bool comma = true;
+    while (!take(h, ')')) {
         int64_t v = 0;
-        for (; *p >= '0' && *p <= '9'; p++)
-            if (!size_mul_ok(v, 10, &v) || !size_add_ok(v, *p - '0', &v))
-                return FAIL(cx, DATA, "%s: the .npy header has a bad shape", path);
+        if (!comma || h->at == h->end || *h->at < '0' || *h->at > '9' || out->rank == MAX_RANK)
+            return bad(h, "the .npy header has a bad shape");
+        for (; h->at < h->end && *h->at >= '0' && *h->at <= '9'; h->at++)
+            if (!size_mul_ok(v, 10, &v) || !size_add_ok(v, *h->at - '0', &v))
+                return bad(h, "the .npy header has an extent beyond 64 bits");
         out->dim[out->rank++] = v;
+        comma = take(h, ',');
     }
     if (out->rank < 1)
-        return FAIL(cx, DATA, "%s: wants an array with rows, got a single value", path);
+        return bad(h, "wants an array with rows, got a single value");
+    return out->rank > 1 || comma ? ST_OK : bad(h, "a number in ( ) is no shape");
+}
+
+static Status read_type(Header *h, Npy *out)
+{
+    static const char *const types[] = { "f4", "f8", "i1", "i2", "i4", "i8",
+                                         "u1", "u2", "u4", "u8", "b1" };
+    char word[16] = "a record";
+    if (!take(h, '[')) {
+        TRY(read_quoted(h, word, sizeof word));
+        for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+            if (word[0] && strchr("<>|=", word[0]) && strcmp(word + 1, types[i]) == 0) {
+                out->big_endian = word[0] == '>';
+                out->type = word[1];
+                out->bytes = word[2] - '0';
+                return ST_OK;
+            }
+    }
+    return bad(h, "wants numbers (f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1), got type %s", word);
+}
+
+static Status read_order(Header *h)
+{
+    while (take(h, ' '))
+        continue;
+    const size_t left = (size_t)(h->end - h->at);
+    if (left >= 4 && !memcmp(h->at, "True", 4))
+        return bad(h, "the array is in Fortran order; save it with numpy.ascontiguousarray");
+    if (left < 5 || memcmp(h->at, "False", 5))
+        return bad(h, "fortran_order wants True or False");
+    h->at += 5;
     return ST_OK;
 }
 
-static Status header_read(Ctx *cx, Source *src, const unsigned char *d, size_t n, Npy *out)
+static Status read_dictionary(Header *h, Npy *out)
 {
+    static const char *const key[] = { "descr", "fortran_order", "shape" };
+    bool has[3] = { false };
+    if (!take(h, '{'))
+        return bad(h, "the .npy header wants a dictionary in { }");
+    while (!take(h, '}')) {
+        char word[16];
+        TRY(read_quoted(h, word, sizeof word));
+        int k = 0;
+        while (k < 3 && strcmp(word, key[k]))
+            k++;
+        if (k == 3 || has[k])
+            return bad(h, "the .npy header has a key %s", k == 3 ? "that is not known" : "twice");
+        has[k] = true;
+        if (!take(h, ':'))
+            return bad(h, "the .npy header wants ':' after a key");
+        TRY(k == 0 ? read_type(h, out) : k == 1 ? read_order(h) : read_shape(h, &out->shape));
+        if (!take(h, ',') && (h->at == h->end || *h->at != '}'))
+            return bad(h, "the .npy header wants ',' or '}'");
+    }
+    for (int k = 0; k < 3; k++)
+        if (!has[k])
+            return bad(h, "the .npy header has no %s", key[k]);
+    for (; h->at < h->end; h->at++)
+        if (*h->at != ' ' && *h->at != '\n')
+            return bad(h, "text behind the .npy header's dictionary");
+    return ST_OK;
+}
+
+static Status header_read(Ctx *cx, const unsigned char *d, size_t n, Npy *out)
+{
+    Header h = { .cx = cx, .path = out->path, .start = d, .at = d, .end = d + n };
     if (n < 12 || memcmp(d, "\x93NUMPY", 6))
-        return FAIL(cx, DATA, "%s: this is no .npy file", out->path);
+        return bad(&h, "this is no .npy file");
     if (d[6] < 1 || d[6] > 3)
-        return FAIL(cx, DATA, "%s: .npy version %d is not known", out->path, d[6]);
+        return bad(&h, ".npy version %d is not known", d[6]);
     const size_t skip = d[6] == 1 ? 10 : 12;
     size_t len = d[8] | (size_t)d[9] << 8;
     if (d[6] > 1)
         len |= (size_t)d[10] << 16 | (size_t)d[11] << 24;
+    h.at = d + skip;
     if (len > n - skip)
-        return FAIL(cx, DATA, "%s: the file ends within the header", out->path);
-    char *h = arena_alloc(src->arena, len + 1);
-    memcpy(h, d + skip, len);
-    const char *descr = header_value(h, "'descr'"), *order = header_value(h, "'fortran_order'");
-    static const char *const types[] = { "f4", "f8", "i1", "i2", "i4", "i8",
-                                         "u1", "u2", "u4", "u8", "b1" };
-    bool known = false;
-    for (size_t i = 0; descr && strlen(descr) > 4 && i < sizeof types / sizeof *types; i++)
-        known = known || (descr[0] == '\'' && strchr("<>|=", descr[1]) && descr[4] == '\'' &&
-                          !memcmp(descr + 2, types[i], 2));
-    if (!known)
-        return FAIL(cx, DATA,
-                    "%s: wants numbers (f4 f8 i1 i2 i4 i8 u1 u2 u4 u8 b1), got type %.12s",
-                    out->path, descr ? descr : "none");
-    if (!order || strncmp(order, "False", 5))
-        return FAIL(cx, DATA,
-                    "%s: the array is in Fortran order; save it with numpy.ascontiguousarray",
-                    out->path);
-    TRY(shape_read(cx, out->path, header_value(h, "'shape'"), &out->shape));
-    out->big_endian = descr[1] == '>';
-    out->type = descr[2];
-    out->bytes = descr[3] - '0';
-    out->data = d + skip + len;
+        return bad(&h, "the file ends within the header");
+    h.end = h.at + len;
+    TRY(read_dictionary(&h, out));
+    out->data = h.at;
     int64_t want = out->bytes;
-    for (int i = 0; i < out->shape.rank; i++)
-        if (!size_mul_ok(want, out->shape.dim[i], &want))
-            return FAIL(cx, DATA, "%s: shape %s is too large", out->path, shape_str(&out->shape));
-    if ((uint64_t)want > n - skip - len)
-        return FAIL(cx, DATA, "%s: wants %lld bytes for shape %s, got %zu", out->path,
-                    (long long)want, shape_str(&out->shape), n - skip - len);
+    bool fits = true, empty = false;
+    for (int i = 0; i < out->shape.rank; i++) {
+        empty = empty || out->shape.dim[i] == 0;
+        fits = fits && size_mul_ok(want, out->shape.dim[i], &want);
+    }
+    if (empty)
+        return bad(&h, "shape %s has no values", shape_str(&out->shape));
+    if (!fits)
+        return bad(&h, "shape %s is too large", shape_str(&out->shape));
+    if ((uint64_t)want != n - skip - len)
+        return bad(&h, "wants %lld bytes for shape %s, got %zu", (long long)want,
+                   shape_str(&out->shape), n - skip - len);
     return ST_OK;
 }
 
@@ -159,7 +237,7 @@ static Status files_read(Ctx *cx, const Request *rq, Source *src, const StrList 
         unsigned char *d;
         size_t n;
         TRY(source_file(cx, src, rq, files->at[i], &a[i].path, &d, &n));
-        TRY(header_read(cx, src, d, n, &a[i]));
+        TRY(header_read(cx, d, n, &a[i]));
     }
     *out = a;
     return ST_OK;

@@ -121,6 +121,10 @@ static Status file_find(Ctx *cx, Source *src, const Request *rq, const char *nam
     return s;
 }
 
+/* A gzip file of a few bytes can stand for gigabytes: beyond the first few MiB, a file that grows
+ * more than any data do is refused. */
+enum { GZIP_FREE = 4 << 20, GZIP_RATIO = 200 };
+
 static Status gzip_unpack(Ctx *cx, Source *src, const char *path, const unsigned char *in, size_t n,
                           unsigned char **out, size_t *nout)
 {
@@ -128,13 +132,21 @@ static Status gzip_unpack(Ctx *cx, Source *src, const char *path, const unsigned
     if (inflateInit2(&z, 16 + MAX_WBITS) != Z_OK)
         return FAIL(cx, MEMORY, "%s: no memory to unpack it", path);
     Status s = ST_OK;
+    const size_t most = n > GZIP_FREE / GZIP_RATIO ? n * GZIP_RATIO : GZIP_FREE;
     size_t cap = 0, len = 0, done = 0;
     unsigned char *buf = NULL;
     int rc = Z_OK;
     while (s == ST_OK && rc != Z_STREAM_END) {
         if (len == cap) {
             void *bigger;
+            if (cap == most) {
+                s = FAIL(cx, DATA,
+                         "%s: byte %zu: it unpacks to more than %d times its size; unpack it first",
+                         path, done, GZIP_RATIO);
+                break;
+            }
             cap = cap ? cap * 2 : n * 4 + 4096;
+            cap = cap < most ? cap : most;
             s = source_alloc(cx, src, (int64_t)cap + 1, 1, &bigger);
             if (s != ST_OK)
                 break;
@@ -157,9 +169,9 @@ static Status gzip_unpack(Ctx *cx, Source *src, const char *path, const unsigned
         else if (rc == Z_BUF_ERROR && done < n && len == cap)
             rc = Z_OK;
         else if (rc == Z_BUF_ERROR || (rc == Z_OK && done == n && len < cap))
-            s = FAIL(cx, DATA, "%s: the gzip file ends too early (after %zu bytes)", path, n);
+            s = FAIL(cx, DATA, "%s: byte %zu: the gzip file ends too early", path, n);
         else if (rc != Z_OK && rc != Z_STREAM_END)
-            s = FAIL(cx, DATA, "%s: damaged gzip file near byte %zu: %s", path, done,
+            s = FAIL(cx, DATA, "%s: byte %zu: a damaged gzip file: %s", path, done,
                      z.msg ? z.msg : "no more is known");
     }
     inflateEnd(&z);

@@ -62,7 +62,7 @@ static Status codes_read(Ctx *cx, Source *src, const char *path, const unsigned 
             start = i;
         }
     }
-    return ST_OK;
+    return src->rows ? ST_OK : status_fail_at(cx, ST_DATA, path, 1, 1, "the text is empty");
 }
 
 Status text_read(Ctx *cx, const Request *rq, Source *src)

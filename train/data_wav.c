@@ -23,52 +23,54 @@ static int u16_at(const unsigned char *p)
     return p[0] | p[1] << 8;
 }
 
-static Status format_read(Ctx *cx, const unsigned char *p, uint32_t n, Wav *w)
+static Status format_read(Ctx *cx, const unsigned char *p, uint32_t n, size_t at, Wav *w)
 {
     if (n < 16)
-        return FAIL(cx, DATA, "%s: the \"fmt \" chunk is too short", w->path);
+        return FAIL(cx, DATA, "%s: byte %zu: the \"fmt \" chunk is too short", w->path, at);
     int tag = u16_at(p);
     if (tag == 0xFFFE && n >= 26)
         tag = u16_at(p + 24);
     w->channels = u16_at(p + 2);
     w->rate = u32_at(p + 4);
     if (tag != 1 || u16_at(p + 14) != 16)
-        return FAIL(cx, DATA, "%s: wants 16-bit PCM, got format %d with %d bits", w->path, tag,
-                    u16_at(p + 14));
+        return FAIL(cx, DATA, "%s: byte %zu: wants 16-bit PCM, got format %d with %d bits", w->path,
+                    at, tag, u16_at(p + 14));
     if (w->channels < 1 || w->channels > 64 || w->rate == 0)
-        return FAIL(cx, DATA, "%s: %d channels at %u Hz are not understood", w->path, w->channels,
-                    w->rate);
+        return FAIL(cx, DATA, "%s: byte %zu: %d channels at %u Hz are not understood", w->path, at,
+                    w->channels, w->rate);
     return ST_OK;
 }
 
 static Status file_read(Ctx *cx, const unsigned char *d, size_t n, Wav *w)
 {
     if (n < 12 || memcmp(d, "RIFF", 4) || memcmp(d + 8, "WAVE", 4))
-        return FAIL(cx, DATA, "%s: this is no WAV file", w->path);
-    for (size_t i = 12; n - i >= 8;) {
+        return FAIL(cx, DATA, "%s: byte 0: this is no WAV file", w->path);
+    size_t i = 12;
+    while (i <= n && n - i >= 8) {
         const uint32_t size = u32_at(d + i + 4);
         const size_t left = n - i - 8;
         if (!memcmp(d + i, "fmt ", 4)) {
             if (size > left)
                 break;
-            TRY(format_read(cx, d + i + 8, size, w));
+            TRY(format_read(cx, d + i + 8, size, i, w));
         } else if (!memcmp(d + i, "data", 4)) {
             if (w->channels == 0)
-                return FAIL(cx, DATA, "%s: the data come before their format", w->path);
+                return FAIL(cx, DATA, "%s: byte %zu: the data come before their format", w->path,
+                            i);
             if (size > left)
-                return FAIL(cx, DATA, "%s: wants %u bytes of samples, got %zu", w->path, size,
-                            left);
+                return FAIL(cx, DATA, "%s: byte %zu: wants %u bytes of samples, got %zu", w->path,
+                            i, size, left);
             w->data = d + i + 8;
             w->rows = size / (2 * (uint32_t)w->channels);
+            if (w->rows == 0)
+                break;
             return ST_OK;
         }
         if (size >= left)
             break;
         i += 8 + (size_t)size + (size & 1);
-        if (i > n)
-            break;
     }
-    return FAIL(cx, DATA, "%s: the WAV file has no samples", w->path);
+    return FAIL(cx, DATA, "%s: byte %zu: the WAV file has no samples", w->path, i < n ? i : n);
 }
 
 Status wav_read(Ctx *cx, const Request *rq, Source *src)
