@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The text form, read.  One function a rule of the grammar in docs/il.md, straight from the text:
- * there are no tokens beside characters, names and numbers.  Every node goes through graph_add, so
- * what parses has types that fit; its failures are moved to the place in the text. */
+ * there are no tokens beside characters, names and numbers.  Every node goes through graph_add and
+ * the whole through graph_verify, so what parses is a graph that passes may take; their failures are
+ * moved to the place in the text. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +17,9 @@ typedef struct Parser {
     Ctx *cx;
     Arena *arena;
     const char *file, *text, *p;
-    int depth; /* of bodies */
+    int depth;          /* of bodies */
+    const char **place; /* where each node of the whole graph stands */
+    unsigned nplace, place_cap;
 } Parser;
 
 typedef struct Label { /* %name or %number, without the % */
@@ -419,6 +422,10 @@ static Status add_node(Parser *ps, const char *at, Scope *sc, const Node *n, int
                        type_str(&n->type));
     *label_slot(sc, label) = *label;
     sc->nlabel++;
+    if (ps->depth == 1) {
+        arena_grow(ps->arena, ps->place, ps->nplace, ps->place_cap);
+        ps->place[ps->nplace++] = at;
+    }
     return ST_OK;
 }
 
@@ -577,5 +584,8 @@ Status graph_parse(Ctx *cx, Arena *arena, const char *file, const char *text, Gr
     skip_lines(&ps);
     if (*ps.p)
         return fail_wants(&ps, "nothing behind the graph");
-    return ST_OK;
+    if (graph_verify(cx, *out) == ST_OK)
+        return ST_OK;
+    const Ref r = cx->node;
+    return fail_at(&ps, r && r <= ps.nplace ? ps.place[r - 1] : text, ST_PARSE, "%s", cx->msg);
 }

@@ -8,8 +8,8 @@
 /* The text form, one node a line; docs/il.md specifies it.  Round trip is exact. */
 void graph_print(const Graph *g, Strbuf *out);
 
-/* Parses one graph.  file is for messages only.  Fails with ST_PARSE, ST_SHAPE or ST_TYPE and
- * file:line:col. */
+/* Parses one graph and verifies it.  file is for messages only.  Fails with ST_PARSE, ST_SHAPE,
+ * ST_TYPE or ST_VALUE and file:line:col. */
 Status graph_parse(Ctx *cx, Arena *arena, const char *file, const char *text, Graph **out);
 
 /* Checks everything a pass may rely on: argument order, arity, types re-inferred, bodies closed,

@@ -103,7 +103,7 @@ static Status scan_escape(Scanner *sc)
 {
     const size_t at = sc->i++;
     const int c = peek(sc);
-    if (c >= 0 && strchr("\"\\/bfnrt", c)) {
+    if (c > 0 && strchr("\"\\/bfnrt", c)) {
         sc->i++;
         return ST_OK;
     }

@@ -2,6 +2,8 @@
 /* model_data: the "data" section, of which the table says the plain keys and this file the rest. */
 #include "models/reader.h"
 
+#include "ir/base/size.h"
+
 #include <string.h>
 
 static const struct {
@@ -33,6 +35,18 @@ static Status read_format(Reader *r, Json *o, const Json **source)
 }
 
 /* Shapes by input name; "y" is the target's, "rows" and "classes" are the table's. */
+/* Of one sample, small enough for all arithmetic on the bytes of a batch. */
+static Status read_random_shape(Reader *r, const Json *v, Shape *out)
+{
+    int64_t n = 1;
+    TRY(keys_shape(r->cx, r->arena, v, 1, out));
+    for (int i = 0; i < out->rank; i++)
+        if (!size_mul_ok(n, out->dim[i], &n) || n > INT32_MAX)
+            return json_fail(r->cx, ST_VALUE, v, NULL, "wants fewer than 2^31 values, got %s",
+                             json_source(r->arena, v));
+    return ST_OK;
+}
+
 static Status read_random(Reader *r, Json *o)
 {
     DataConfig *d = &r->m->data;
@@ -54,14 +68,16 @@ static Status read_random(Reader *r, Json *o)
             has_rows = true;
         } else if (strcmp(v->key, "classes") == 0) {
             TRY(keys_int(r->cx, r->arena, v, ">= 0", &n));
+            if (n > INT32_MAX)
+                return json_fail(r->cx, ST_VALUE, v, NULL, "wants fewer than 2^31 classes");
             d->random_classes = (int)n;
         } else if (strcmp(v->key, "y") == 0) {
-            TRY(keys_shape(r->cx, r->arena, v, 1, &d->random_target));
+            TRY(read_random_shape(r, v, &d->random_target));
             has_y = true;
         } else {
             NamedShape *in = &d->random_inputs[d->nrandom++];
             in->name = v->key;
-            TRY(keys_shape(r->cx, r->arena, v, 1, &in->shape));
+            TRY(read_random_shape(r, v, &in->shape));
         }
     }
     if (d->random_classes > 0) /* a label a sample */
