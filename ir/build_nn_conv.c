@@ -31,31 +31,39 @@ static Ref depthwise(Builder *b, Ref v, Ref w, int n)
     return build_reduce(b, OP_sum, terms, ((1u << n) - 1) << (n + 1));
 }
 
-/* v (B, X.., K.., C) and w (O, C/G, K..): (B, X.., O) */
+/* v (B, X.., K.., C) and w (O, C/G, K..): (B, X.., O).  Three window axes are taken as one, or the
+ * groups would be axis 9. */
 static Ref grouped(Builder *b, Ref v, Ref w, int n, int64_t groups)
 {
     const Shape ws = shape_at(b, w), vs = shape_at(b, v);
-    const int c = 2 * n + 1; /* the channels of v */
-    Shape split_v = vs, split_w = { .rank = (int8_t)(n + 3) }, out = { .rank = (int8_t)(n + 2) };
-    int over_v[4], over_w[4], perm[MAX_RANK];
-    split_v.rank++;
-    split_v.dim[c] = groups;
-    split_v.dim[c + 1] = vs.dim[c] / groups;
-    split_w.dim[0] = groups;
+    const int k = n < 3 ? n : 1, c = 1 + n + k; /* window axes; where the groups of v are */
+    const int64_t per_group = vs.dim[2 * n + 1] / groups;
+    Shape split_v = { .rank = (int8_t)(c + 2) }, split_w = { .rank = (int8_t)(k + 3) };
+    Shape out = { .rank = (int8_t)(n + 2) };
+    int over_v[4], over_w[4], perm[MAX_RANK] = { 0 };
+    over_v[k] = c + 1;
+    over_w[k] = 2;
+    split_w.dim[0] = split_v.dim[c] = groups;
     split_w.dim[1] = ws.dim[0] / groups;
-    for (int i = 0; i <= n; i++) { /* the window, then the channels of a group */
-        over_v[i] = i < n ? 1 + n + i : c + 1;
-        over_w[i] = i < n ? 3 + i : 2;
-        split_w.dim[2 + i] = ws.dim[1 + i];
-        out.dim[i] = vs.dim[i];
+    split_w.dim[2] = split_v.dim[c + 1] = per_group;
+    for (int i = 0; i < k; i++) {
+        split_v.dim[1 + n + i] = split_w.dim[3 + i] = 1;
+        over_v[i] = 1 + n + i;
+        over_w[i] = 3 + i;
+    }
+    for (int i = 0; i < n; i++) {
+        split_v.dim[1 + n + i % k] *= ws.dim[2 + i];
+        split_w.dim[3 + i % k] *= ws.dim[2 + i];
+    }
+    for (int i = 0; i <= n; i++) {
+        split_v.dim[i] = out.dim[i] = vs.dim[i];
         perm[i] = 1 + i;
     }
     out.dim[n + 1] = ws.dim[0];
-    perm[n + 1] = 0;
     perm[n + 2] = n + 2;
     /* (G, B, X.., O/G) */
     const Ref y =
-        build_contract_batch(b, build_reshape(b, v, split_v), build_reshape(b, w, split_w), n + 1,
+        build_contract_batch(b, build_reshape(b, v, split_v), build_reshape(b, w, split_w), k + 1,
                              over_v, over_w, 1, (int[]){ c }, (int[]){ 0 });
     return build_reshape(b, build_transpose(b, y, perm), out);
 }

@@ -60,8 +60,6 @@ Status layer_conv(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
     const Shape s = layer_shape(lx, in[0]);
     const int64_t channels = s.dim[n + 1], filters = l->filters, most = INT32_MAX;
     TRY(check_groups(lx, l, channels));
-    if (n == 3 && l->groups > 1)
-        return layer_fail(lx, l, "has no groups");
     Shape ws = { .rank = (int8_t)(n + 2), .dim = { filters, channels / l->groups } };
     int64_t fan = channels / l->groups;
     for (int i = 0; i < n; i++) {

@@ -474,6 +474,12 @@ static void conv3d_loop(const LayerRun *r, double *y)
     conv_loop(r, &s, false, y);
 }
 
+static void grouped_conv3d_loop(const LayerRun *r, double *y)
+{
+    const Space s = { { 3, 4, 5 }, { 2, 4, 3 }, { 2, 1, 3 }, ONES, ONES, { 0, 0, 0 }, 4, 6, 2 };
+    conv_loop(r, &s, false, y);
+}
+
 /* Here x[] and y[] are those of the convolution that is turned round. */
 static void conv_transpose1d_loop(const LayerRun *r, double *y)
 {
@@ -664,6 +670,9 @@ static const LayerCase cases[] = {
       "[5, 7, 3]", "[5, 7, 3]", NULL, depthwise_conv2d_loop },
     { "conv3d", L "\"conv3d\", \"filters\": 3, \"kernel\": 2, \"padding\": \"valid\"}",
       "[3, 4, 5, 2]", "[2, 3, 4, 3]", NULL, conv3d_loop },
+    { "conv3d in groups",
+      L "\"conv3d\", \"filters\": 6, \"kernel\": [2, 1, 3], \"padding\": \"valid\", \"groups\": 2}",
+      "[3, 4, 5, 4]", "[2, 4, 3, 6]", NULL, grouped_conv3d_loop },
     { "conv_transpose1d",
       L "\"conv_transpose1d\", \"filters\": 4, \"kernel\": 3, \"stride\": 2, \"padding\": 1, "
         "\"output_padding\": 1, \"groups\": 2}",
