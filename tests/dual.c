@@ -230,9 +230,8 @@ static DualFn *const dual_rule[OP_COUNT] = {
     [OP_pad] = dual_pad,          [OP_concat] = dual_linear,
     [OP_window] = dual_linear,    [OP_gather] = dual_linear,
     [OP_fold] = dual_linear,      [OP_scatter_add] = dual_linear,
-    [OP_sum] = dual_linear,
-    [OP_cumsum] = dual_linear,       [OP_amax] = dual_amax,
-    [OP_matmul] = dual_matmul,
+    [OP_sum] = dual_linear,       [OP_cumsum] = dual_linear,
+    [OP_amax] = dual_amax,        [OP_matmul] = dual_matmul,
 };
 
 /* ---- graphs */

@@ -13,7 +13,7 @@
 typedef struct GradientOptions {
     uint64_t seed;
     bool positive;  /* float inputs are drawn from 0.2 .. 0.8; else of either sign */
-    double floor;   /* what is lost where a function is as good as flat: 1 - tanh^2 */
+    double floor;   /* what cancels, and what is lost where a function is as good as flat (tanh) */
     int directions; /* 0: along every element of every input; else so many random ones, over all
                        inputs, over each input, and along so many elements of each */
 } GradientOptions;
