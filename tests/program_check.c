@@ -231,18 +231,22 @@ static void compare_step(Judge *j, int step)
     }
 }
 
-static void look_at_kernels(Judge *j)
+static void look_at_kernels(Judge *j, const ProgramCheck *opt)
 {
     const GtcProgramInfo info = gtc_program_info(j->p);
-    assert_int_equal(info.interpreted, 0);
+    j->v->refused = info.interpreted && opt->may_refuse;
+    if (!opt->may_refuse)
+        assert_int_equal(info.interpreted, 0);
+    if (opt->look)
+        opt->look(opt->arg, j->p);
     j->v->kernels = info.kernels;
     for (int i = 0; i < info.kernels; i++)
         j->v->plain += strcmp(gtc_program_kernel(j->p, i).planner, "plain") == 0;
 }
 
-static void check_steps(Judge *j)
+static void check_steps(Judge *j, const ProgramCheck *opt)
 {
-    look_at_kernels(j);
+    look_at_kernels(j, opt);
     put_start(j);
     for (int s = 0; s < j->r->steps && !j->v->wrong; s++) {
         if (gtc_program_run(j->cx, j->p) != ST_OK)
@@ -259,15 +263,19 @@ ProgramVerdict program_check(Ctx *cx, const Reference *r, const ProgramCheck *op
     GtcDevice *device;
     const GtcOptions options = { .mode = opt->mode,
                                  .skip_passes = opt->skip_passes,
-                                 .verify = true };
+                                 .verify = true,
+                                 .pass_done = opt->pass_done,
+                                 .pass_done_arg = opt->arg };
 
-    if (gtc_device_open(cx, "cpu", opt->threads, &device) != ST_OK ||
+    if (gtc_device_open(cx, opt->device ? opt->device : "cpu", opt->threads, &device) != ST_OK ||
         gtc_store_create(cx, device, &j.store) != ST_OK)
         fail_msg("no device: %s", cx->msg);
-    if (gtc_compile(cx, device, j.store, r->asked, &options, &j.p) == ST_OK) {
-        check_steps(&j);
+    const Status st = gtc_compile(cx, device, j.store, r->asked, &options, &j.p);
+    if (st == ST_OK) {
+        check_steps(&j, opt);
     } else {
-        v.wrong = true;
+        v.refused = opt->may_refuse && (st == ST_SHAPE || st == ST_TYPE || st == ST_VALUE);
+        v.wrong = !v.refused;
         snprintf(v.text, sizeof v.text, "does not compile: %s", cx->msg);
     }
     gtc_store_destroy(j.store);

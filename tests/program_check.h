@@ -38,10 +38,16 @@ typedef struct ProgramCheck {
     GtcMode mode;
     int threads;
     const char *skip_passes; /* as in GtcOptions */
+    const char *device;      /* NULL: cpu */
+    void (*pass_done)(void *arg, const char *pass, uint32_t changed, uint32_t nodes,
+                      double ms);                   /* may be NULL */
+    void (*look)(void *arg, const GtcProgram *p);   /* before it runs; may be NULL */
+    void *arg;                                      /* of both */
+    bool may_refuse; /* a graph or kernel that gtc says it does not take is `refused` */
 } ProgramCheck;
 
 typedef struct ProgramVerdict {
-    bool wrong;
+    bool wrong, refused;
     char
         text[1200]; /* the first wrong element and the kernel that wrote it; why nothing compiled */
     int64_t compared, skipped; /* elements, over all steps */
