@@ -137,7 +137,7 @@ static void headers_that_lie(void **state)
         { BYTES(RIFF FMT "data\xff\xff\xff\xff\x01\0"),
           "wants 4294967295 bytes of samples, got 2" },
         { BYTES(RIFF FMT "data\x06\0\0\0\x01\0\0\0"), "wants 6 bytes of samples, got 4" },
-        { BYTES(RIFF FMT "data\0\0\0\0"), "has no rows" },
+        { BYTES(RIFF FMT "data\0\0\0\0"), "has no samples" },
         { BYTES(RIFF FMT "LIST\xff\xff\xff\xff\x01\0"), "has no samples" },
         { BYTES(RIFF "fmt \x0f\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10"), "too short" },
         { BYTES(RIFF "fmt \x10\0\0\0\x03\0\x01\0\x40\x1f\0\0\0\x7d\0\0\x04\0\x20\0"),
