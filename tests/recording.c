@@ -12,6 +12,8 @@
 #include <cmocka.h>
 #include <dirent.h>
 
+#include "models/layer.h"
+
 static void hear(void *arg, LogLevel level, const char *text)
 {
     print_message("%s: %s\n", ((const Recording *)arg)->name, text);
@@ -116,6 +118,13 @@ static const char *fill_text(const Recording *r, const char *name, Shape *shape)
     return text ? strchr(text, ' ') + 1 : NULL;
 }
 
+bool recording_is_whole(const Recording *r, const char *name)
+{
+    Shape shape;
+    const char *how = fill_text(r, name, &shape);
+    return how && strncmp(how, "below ", 6) == 0;
+}
+
 static const GtcTensor *given(const Recording *r, const char *name)
 {
     char key[128];
@@ -194,7 +203,7 @@ static void value_of(Recording *r, const char *name, Tensor *t)
         t->at[0] = round_to(DT_F32, r->lr);
     } else if (scalar && (strcmp(name, "row0") == 0 || strcmp(name, "step") == 0)) {
         t->at[0] = 0;
-    } else if (strncmp(name, "opt.", 4) == 0) {
+    } else if (strncmp(name, LAYER_OPT, 4) == 0 || strncmp(name, LAYER_EMA, 4) == 0) {
         void *data = arena_alloc(r->arena, (size_t)type_bytes(&t->type));
         if (model_init_tensor(&r->cx, r->m, &r->d, name, &t->type, data) != ST_OK)
             fail_msg("%s: %s", r->name, r->cx.msg);

@@ -31,6 +31,9 @@ const char *recording_text(const Recording *r, const char *key);
 /* The value of each input of g, with which PyTorch began. */
 Tensor *recording_values(Recording *r, const Graph *g);
 
+/* Whether that input holds whole numbers: numbers of words. */
+bool recording_is_whole(const Recording *r, const char *name);
+
 /* Where of a tensor with so many elements the k-th of the sampled ones stands; name is "some.X". */
 int64_t recording_place(const Recording *r, const char *name, int k, int64_t count);
 

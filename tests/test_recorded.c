@@ -48,6 +48,11 @@ static void found(Way *w, const char *name, Tensor value)
     w->at[w->n++] = (Found){ .name = name, .value = value };
 }
 
+static bool starts(const char *s, const char *with)
+{
+    return strncmp(s, with, strlen(with)) == 0;
+}
+
 static void ok(Recording *r, Status st)
 {
     if (st != ST_OK)
@@ -136,7 +141,7 @@ static void widen(Recording *r, const Graph *g, Node *n)
     memcpy(arg, n->arg, n->nargs * sizeof *arg);
     for (int i = 0; i < r->d.ninput; i++) {
         const Ref in = graph_find_input(g, r->d.input[i].name);
-        if (dtype_is_float(g->node[in].type.dt))
+        if (dtype_is_float(g->node[in].type.dt) && !recording_is_whole(r, r->d.input[i].name))
             arg[n->nargs++] = in;
     }
     n->arg = arg;
@@ -188,7 +193,7 @@ static Graph *gradient_graph(Recording *r, const char ***names)
         const Output *out = &step->out[o];
         const Node *in = &g->node[out->replaces];
         if (out->replaces != REF_NONE && in->attr.input.kind == INPUT_state &&
-            strcmp(in->name, "step") != 0 && strncmp(in->name, "opt.", 4) != 0)
+            strcmp(in->name, "step") != 0 && !starts(in->name, LAYER_OPT))
             output(r, g, *names, out->value, arena_printf(r->arena, "next.%s", in->name));
     }
     return g;
@@ -226,7 +231,7 @@ static void run_steps(Way *w)
             const Ref replaces = g->out[o].replaces;
             const bool param = replaces && g->node[replaces].attr.input.kind == INPUT_param;
             const char *name = replaces ? g->node[replaces].name : g->out[o].name;
-            if (param || strcmp(name, "loss") == 0)
+            if (param || starts(name, LAYER_EMA) || strcmp(name, "loss") == 0)
                 found(w, arena_printf(r->arena, "step%d.%s", s + 1, name),
                       out[(int64_t)s * g->nout + o]);
         }
@@ -248,11 +253,6 @@ static void run_in_use(Way *w, BuildKind kind)
 }
 
 /* ------------------------------------------------------------ the comparison */
-
-static bool starts(const char *s, const char *with)
-{
-    return strncmp(s, with, strlen(with)) == 0;
-}
 
 static double largest_of(const Tensor *t)
 {

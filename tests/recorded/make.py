@@ -78,6 +78,12 @@ class Record:
         z = draw(self.seed + name, math.prod(shape)) % np.uint64(k)
         return torch.from_numpy(z.astype(np.int64).reshape(shape))
 
+    def give(self, name, x):
+        """The values themselves, not how they are drawn."""
+        del self.meta[f"fill.{name}"]
+        self.tensor[f"given.{name}"] = x.numpy().astype(np.float32)
+        return x.float().double()
+
     def put(self, name, x):
         x = np.array(x.detach().numpy(), np.float32, order="C")
         assert np.isfinite(x).all(), f"{name}: not finite"
@@ -110,21 +116,24 @@ class Case:
     x       data inputs: name -> shape without the batch
     target  "like" the output, ("below", k) for classes, or (offset, scale)
     loss    (output, target) -> scalar
-    spread  name -> (offset, scale) of parameters and inputs that want other than the usual
+    spread  name -> (offset, scale) of parameters and inputs that want other than the usual, or
+            ("below", k) for whole numbers
+    given   name -> function of the drawn parameter: what it gives is stored
     rows    how many of the batch count
     predict what a user reads from the output in eval mode
     train   whether a training step is recorded
-    steps   how many steps of `optimizer` (parameters -> torch.optim) are, instead
+    steps   how many steps of `optimizer` (net -> torch.optim) are, instead; `clip` what comes before
+            it, `ema` the decay of a running mean
     probe   name -> function of the net and its inputs"""
 
     def __init__(self, name, model, net, x, loss=torch.nn.functional.mse_loss, target="like", batch=3,
                  rows=None, spread=None, predict=lambda y: y, train=True, sets=(), seed="", steps=0,
-                 optimizer=None, clip=None, lr=0.0, probe=None):
+                 optimizer=None, clip=None, lr=0.0, probe=None, given=None, ema=0):
         self.name, self.model, self.net, self.x = name, model, net, x
         self.loss, self.target, self.batch, self.rows = loss, target, batch, rows or batch
         self.spread, self.predict, self.train, self.sets = spread or {}, predict, train, sets
         self.seed, self.steps, self.optimizer, self.clip = seed, steps, optimizer, clip
-        self.lr, self.probe = lr, probe or {}
+        self.lr, self.probe, self.given, self.ema = lr, probe or {}, given or {}, ema
 
 
 def usual(name, shape):
@@ -143,6 +152,8 @@ def fill_net(case, record, net):
         assert name in case.spread or "." in name, name
         offset, scale = case.spread.get(name, usual(name, p.shape))
         p.data = record.fill(name, tuple(p.shape), offset, scale)
+        if name in case.given:
+            p.data = record.give(name, case.given[name](p.data))
     for name in [n for n in case.spread if n not in dict(named) and n not in case.x]:
         raise SystemExit(f"{case.name}: nothing is called {name}")
 
@@ -154,10 +165,7 @@ def fill_target(case, record, shape):
         record.meta["classes"] = str(case.target[1])
         return record.fill_below("y", shape[:1], case.target[1])
     if case.target[0] == "given":
-        y = case.target[1](record.fill("raw", shape, 0, 2)).float()
-        del record.meta["fill.raw"]
-        record.tensor["given.y"] = y.numpy()
-        return y.double()
+        return record.give("y", case.target[1](record.fill("y", shape, 0, 2)))
     return record.fill("y", shape, *case.target)
 
 
@@ -185,6 +193,7 @@ def train_step(case, net, x, y):
 def train_steps(case, net, x, y):
     net = copy.deepcopy(net).train()
     optimizer, got = case.optimizer(net), {}
+    mean = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(case.ema))
     for k in range(case.steps):
         optimizer.zero_grad()
         loss = case.loss(net(*x.values()), y)
@@ -193,6 +202,9 @@ def train_steps(case, net, x, y):
             case.clip(list(net.parameters()))
         optimizer.step()
         got[f"step{k + 1}.loss"] = loss
+        mean.update_parameters(net)
+        for name, p in mean.module.named_parameters() if case.ema else ():
+            got[f"step{k + 1}.ema.{name}"] = p.detach().clone()
         for name, p in net.named_parameters():
             got[f"step{k + 1}.{name}"] = p.detach().clone()
     return got, 0

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The layers of models/layers.def as modules of torch.nn, on odd shapes.
 
-A case is a list of branches: the keys of one layer, the shapes of its inputs (channels last, without
-the batch), a module, and how it is called where its axes stand otherwise.  Each branch reads inputs
-of its own; what they give is laid flat, side by side, and multiplied by one trained slope below
-zero, so that a case of layers without parameters can be trained too."""
+A case is a list of branches: a layer's type, the shapes of its inputs (channels last, without the
+batch), a module, how it is called where its axes stand otherwise, and the layer's keys.  Each branch
+reads inputs of its own; what they give is laid flat, side by side, and multiplied by one trained
+slope below zero, so that a case of layers without parameters can be trained too."""
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -38,28 +38,31 @@ class Branches(nn.Module):
     def __init__(self, branches):
         super().__init__()
         self.branches = branches
-        for name, (_, _, module, _) in branches.items():
+        for name, (_, module, _) in branches.items():
             if isinstance(module, nn.Module):
                 setattr(self, name, module)
         self.end = nn.PReLU()
 
     def forward(self, *x):
         out, at = [], 0
-        for _, shapes, module, call in self.branches.values():
+        for shapes, module, call in self.branches.values():
             out.append(call(module, *x[at : at + len(shapes)]).flatten(1))
             at += len(shapes)
         return self.end(torch.cat(out, 1))
 
 
 def layer(name, *branches, **more):
-    """branches: (keys, shape or shapes, module[, call])"""
+    """branches: rows; layers are named l1, l2, .., their inputs x, x2, x3, .. through all branches,
+    the shape that stands for a mask the last of its layer"""
     layers, parts, inputs, flat = [], {}, {}, []
-    for i, (keys, shapes, module, *call) in enumerate(branches):
-        own = keys.pop("name", "l" + str(i + 1))
+    for i, (keys, shapes, module, call) in enumerate(branches):
+        own = "l" + str(i + 1)
         shapes = shapes if isinstance(shapes, list) else [shapes]
-        names = ["x" if len(inputs) == 0 and k == 0 else f"x{len(inputs) + k + 1}" for k in range(len(shapes))]
+        shapes += [keys["mask"]] if "mask" in keys else []
+        names = [f"x{len(inputs) + k + 1}" if inputs or k else "x" for k in range(len(shapes))]
         inputs.update(zip(names, shapes))
-        parts[own] = (keys, shapes, module, call[0] if call else plain)
+        parts[own] = (shapes, module, call)
+        keys.update({"mask": names.pop()} if "mask" in keys else {})
         layers.append({"name": own, **keys, "input": names if len(names) > 1 else names[0]})
         flat.append({"name": own + "f", "type": "flatten", "input": own})
     layers += flat
@@ -288,6 +291,116 @@ def attentions():
                 row("transformer_block", (3, 4), encoder(4, 1, bias=False), heads=1, bias=False))
 
 
+def turned(x, base):
+    """Channels i and i + d / 2 of (B, H, T, d) as a complex number, turned by t / base^(2i / d)."""
+    half = x.shape[-1] // 2
+    rate = base ** (-torch.arange(half, dtype=x.dtype) / half)
+    angle = torch.arange(x.shape[2], dtype=x.dtype)[:, None] * rate
+    x = torch.complex(x[..., :half], x[..., half:]) * torch.polar(torch.ones_like(angle), angle)
+    return torch.cat([x.real, x.imag], -1)
+
+
+def rotary_attention(m, x, base=10000.0, **more):
+    """nn.MultiheadAttention, whose queries and keys turn; torch.nn has no rotary positions."""
+    q, k, v = F.linear(x, m.in_proj_weight, m.in_proj_bias).unflatten(-1, (3, m.num_heads, -1)).movedim(2, 0).transpose(2, 3)
+    y = F.scaled_dot_product_attention(turned(q, base), turned(k, base), v, **more)
+    return m.out_proj(y.transpose(1, 2).flatten(2))
+
+
+def rotary_block(m, x):
+    h = x + rotary_attention(m.self_attn, m.norm1(x))
+    return h + m.linear2(m.activation(m.linear1(m.norm2(h))))
+
+
+def unseen(steps, n):
+    """key_padding_mask of the first n steps."""
+    return torch.arange(steps) >= n
+
+
+def masked():
+    mha = "multi_head_attention"
+    yield layer("attention-masked",
+                row(mha, (5, 6), nn.MultiheadAttention(6, 2, batch_first=True), lambda m, x, n: attention(
+                    m, x, key_padding_mask=unseen(5, n)), heads=2, mask=(1,)),
+                row(mha, [(3, 4), (5, 4)], nn.MultiheadAttention(4, 1, batch_first=True), lambda m, x, z, seen: attention(
+                    m, x, z, key_padding_mask=seen <= 0), heads=1, mask=(5,)),
+                row("transformer_block", (5, 6), encoder(6, 2), lambda m, x, n: m(x, src_key_padding_mask=unseen(5, n)),
+                    heads=2, mask=(1,)), spread={"x2": (2, 2), "x7": (2, 2)})
+    yield layer("attention-rotary",
+                row(mha, (5, 8), nn.MultiheadAttention(8, 2, batch_first=True), rotary_attention, heads=2, rotary=True),
+                row(mha, (7, 6), nn.MultiheadAttention(6, 1, batch_first=True), lambda m, x: rotary_attention(
+                    m, x, 100.0, is_causal=True), heads=1, rotary=True, rotary_base=100, causal=True),
+                row("transformer_block", (5, 4), encoder(4, 2), rotary_block, heads=2, rotary=True, rotary_base=1e4))
+
+
+def no_row_2(w):
+    return w.index_fill(0, torch.tensor(2), 0)
+
+
+class Tied(nn.Module):
+    """Words to vectors and back with one table; then a dense layer and its transpose."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.back = nn.Embedding(7, 4), OnlyBias(7)
+        self.down, self.up = nn.Linear(7, 3), OnlyBias(7)
+
+    def forward(self, x):
+        y = F.linear(self.words(x), self.words.weight, self.back.bias)
+        return F.linear(self.down(y), self.down.weight.T, self.up.bias)
+
+
+class OnlyBias(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(n))
+
+
+def embeddings():
+    yield layer("embedding", row("embedding", (5,), nn.Embedding(7, 3), vocab=7, dim=3),
+                row("embedding", (2, 3), nn.Embedding(5, 4, padding_idx=2), vocab=5, dim=4, padding=2),
+                row("position_encoding", (5, 7), Function(lambda x: x + sines(*x.shape[1:], x.dtype))),
+                row("position_encoding", (9, 4), Function(lambda x: x + sines(*x.shape[1:], x.dtype))),
+                spread={"x": ("below", 7), "x2": ("below", 5)}, given={"l2.weight": no_row_2})
+    tied = [{"type": "embedding", "name": "words", "input": "x", "vocab": 7, "dim": 4},
+            {"type": "dense", "name": "back", "units": 7, "tied": "words"}, {"type": "dense", "name": "down", "units": 3},
+            {"type": "dense", "name": "up", "units": 7, "tied": "down"}]
+    yield Case("tied", {"layers": tied, "loss": {"type": "mse"}, "optimizer": {"type": "sgd"}}, Tied, {"x": (5,)},
+               spread={"x": ("below", 7)})
+
+
+def sines(steps, channels, dtype):
+    i = torch.arange(channels)
+    angle = torch.arange(steps, dtype=dtype)[:, None] / 10000 ** ((i - i % 2).to(dtype) / channels)
+    return torch.where(i % 2 == 0, angle.sin(), angle.cos())
+
+
+GRU_CELL = {
+    "units": 4, "state": {"h": "units"},
+    "weights": {"weight_ih_l0": ["3 * units", "features"], "weight_hh_l0": ["3 * units", "units"],
+                "bias_ih_l0": "3 * units", "bias_hn_l0": {"shape": "units"}},
+    "update": {"a": "weight_ih_l0 @ x + bias_ih_l0", "g": "weight_hh_l0 @ h",
+               "r": "sigmoid(a[0:units] + g[0:units])", "z": "sigmoid(a[units:2 * units] + g[units:2 * units])",
+               "n": "tanh(a[2 * units:3 * units] + r * (g[2 * units:3 * units] + bias_hn_l0))",
+               "h": "(1 - z) * n + z * h"}}
+LSTM_CELL = {
+    "state": {"h": 3, "c": 3},
+    "weights": {"weight_ih_l0": [12, "features"], "weight_hh_l0": [12, 3], "bias_ih_l0": 12, "bias_hh_l0": 12},
+    "update": {"a": "weight_ih_l0 @ x + bias_ih_l0 + weight_hh_l0 @ h + bias_hh_l0", "i": "sigmoid(a[0:3])",
+               "f": "sigmoid(a[3:6])", "g": "tanh(a[6:9])", "o": "sigmoid(a[9:12])", "c": "f * c + i * g",
+               "h": "o * tanh(c)"}}
+
+
+def cells():
+    def backwards(m, x):
+        return m(x.flip(1))[0].flip(1)
+
+    yield layer("cell", row("cell", (5, 3), OneBias(nn.GRU(3, 4, batch_first=True), True), states, **GRU_CELL),
+                row("cell", (5, 2), nn.LSTM(2, 3, batch_first=True), lambda m, x: m(x)[1][1][0], **LSTM_CELL, output="c",
+                    **{"return": "last"}),
+                row("cell", (4, 3), nn.LSTM(3, 3, batch_first=True), backwards, **LSTM_CELL, reverse=True))
+
+
 def moves():
     yield layer("moves", row("position_embedding", (5, 3), nn.Embedding(5, 3), lambda m, x: x + m(torch.arange(5))),
                 row("last", (5, 3), Function(lambda x: x[:, -1])), row("flatten", (2, 3, 5), nn.Flatten()),
@@ -301,5 +414,6 @@ def moves():
 
 
 def cases():
-    for some in (dense, convolutions, pools, norms, recurrent, attentions, moves):
+    for some in (dense, convolutions, pools, norms, recurrent, attentions, masked, embeddings,
+                 cells, moves):
         yield from some()

@@ -85,7 +85,7 @@ class Lion(torch.optim.Optimizer):
                 m.mul_(group["betas"][1]).add_((1 - group["betas"][1]) * p.grad)
 
 
-def optimizer(name, made, keys=None, lr=2.0**-5, train=None, clip=None, groups=None, **args):
+def optimizer(name, made, keys=None, lr=2.0**-5, train=None, clip=None, groups=None, ema=0, **args):
     model = {"layers": [{"name": "h", "type": "dense", "units": 5, "activation": "tanh"},
                         {"name": "l", "type": "dense", "units": 3}],
              "loss": {"type": "mse"}, "optimizer": {"type": name.split("-")[0], **(keys or {})}, "train": train or {}}
@@ -93,7 +93,8 @@ def optimizer(name, made, keys=None, lr=2.0**-5, train=None, clip=None, groups=N
     def start(net):
         return made(groups(net) if groups else net.parameters(), lr=lr, **args)
 
-    return Case("optimizer-" + name, model, lambda: Net(3, 5, 4), {"x": (4,)}, steps=4, optimizer=start, lr=lr, clip=clip)
+    return Case("optimizer-" + name, model, lambda: Net(3, 5, 4), {"x": (4,)}, steps=4, optimizer=start, lr=lr, clip=clip,
+                ema=ema)
 
 
 def only_weights(net):
@@ -110,6 +111,7 @@ def optimizers():
     yield optimizer("sgd-clip_norm", o.SGD, train={"clip_norm": 0.25}, clip=lambda p: nn.utils.clip_grad_norm_(p, 0.25))
     yield optimizer("sgd-clip_value", o.SGD, train={"clip_value": 0.0625},
                     clip=lambda p: nn.utils.clip_grad_value_(p, 0.0625))
+    yield optimizer("sgd-ema", o.SGD, train={"ema": 0.75}, ema=0.75)
     yield optimizer("adam", o.Adam)
     yield optimizer("adam-all", o.Adam, {"beta1": 0.75, "beta2": 0.9375, "eps": 1e-3, "weight_decay": 0.25},
                     betas=(0.75, 0.9375), eps=1e-3, weight_decay=0.25)

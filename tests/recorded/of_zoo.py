@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from make import Case
-from of_layers import Pool, channels_first, last_states, states
+from of_layers import Pool, channels_first, encoder, last_states, states
 
 
 class Mlp(nn.Module):
@@ -138,6 +138,36 @@ def tcn():
     return net
 
 
+class BehaviourCnn(nn.Module):
+    def __init__(self):
+        super().__init__()
+        for i, (n, m, kernel) in enumerate([(6, 32, 7), (32, 64, 5), (64, 64, 3)], 1):
+            setattr(self, f"conv{i}", nn.Conv1d(n, m, kernel, padding="same"))
+            setattr(self, f"norm{i}", nn.BatchNorm1d(m))
+        self.y = nn.Linear(64, 5)
+
+    def forward(self, x):
+        x = F.max_pool1d(F.relu(self.norm1(self.conv1(x.mT))), 2)
+        x = F.max_pool1d(F.relu(self.norm2(self.conv2(x))), 2)
+        return self.y(F.relu(self.norm3(self.conv3(x))).mean(2))
+
+
+class BehaviourTransformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patch, self.place = nn.Conv1d(6, 48, 4, stride=4), nn.Embedding(16, 48)
+        self.block1, self.block2 = [encoder(48, 4, dim_feedforward=96, activation="gelu") for _ in range(2)]
+        self.norm, self.y = nn.LayerNorm(48), nn.Linear(48, 5)
+
+    def forward(self, x):
+        x = channels_first(self.patch, x) + self.place.weight
+        return self.y(self.norm(self.block2(self.block1(x))).mean(1))
+
+
+def softmax(y):
+    return F.softmax(y, -1)
+
+
 def zoo(name, net, x, predict=lambda y: y, **more):
     return Case("zoo-" + name, f"models/{name}.json", net, {"x": x}, predict=predict, **more)
 
@@ -149,7 +179,11 @@ def cases():
     yield zoo("pm25_cnn2d", Cnn2d, (48, 9), sets=["layers.drop.rate=0"])
     yield zoo("lstm_attention", LstmAttention, (30, 2))
     yield zoo("anc_lstm", AncLstm, (32, 1))
-    yield zoo("fashion_cnn", FashionCnn, (28, 28, 1), lambda y: F.softmax(y, -1), loss=nn.CrossEntropyLoss(),
+    yield zoo("fashion_cnn", FashionCnn, (28, 28, 1), softmax, loss=nn.CrossEntropyLoss(),
               target=("below", 10), sets=["layers.drop.rate=0"])
     yield zoo("etth1_dlinear", DLinear, (336, 7))
     yield zoo("tcn", tcn, (96, 1), sets=["layers.drop.rate=0"])
+    classes = {"loss": nn.CrossEntropyLoss(), "target": ("below", 5)}
+    yield zoo("behaviour_cnn", BehaviourCnn, (64, 6), softmax, sets=["layers.drop.rate=0"], **classes)
+    yield zoo("behaviour_transformer", BehaviourTransformer, (64, 6), softmax,
+              sets=["layers.block1.dropout=0", "layers.block2.dropout=0"], **classes)
