@@ -30,8 +30,8 @@ bool grow_chance(Grow *w, int percent)
 
 int64_t grow_extent(Grow *w, int64_t most)
 {
-    static const int64_t edge[] = { 1,  2,  3,  5,  7,  11, 13, 17,  31,  32,
-                                    33, 37, 61, 63, 64, 65, 97, 127, 128, 129 };
+    static const int64_t edge[] = { 1,  2,  3,  5,  7,  11, 13,  17,  31,  32, 33,
+                                    37, 61, 63, 64, 65, 97, 127, 128, 129, 800 };
     if (w->zeros && grow_chance(w, 12))
         return 0;
     if (most < 2)
@@ -160,7 +160,7 @@ Ref grow_leaf(Grow *w, Type t)
         return r;
     if (grow_chance(w, 15))
         return constant_leaf(w, t);
-    if (w->train && t.dt == DT_F32 && grow_chance(w, 60))
+    if (w->train && t.dt == DT_F32 && grow_chance(w, 30))
         return grow_input(w, INPUT_param, t);
     static const InputKind kind[] = { INPUT_batch, INPUT_batch, INPUT_batch,
                                       INPUT_param, INPUT_state, INPUT_const };
@@ -278,7 +278,7 @@ Graph *graph_grow(Ctx *cx, Arena *arena, uint64_t seed, const GrowOptions *opt)
     Grow w = { .b = build_start(cx, graph_new(arena)), .rng = &rng };
     static const int64_t sizes[] = { 300, 700, 700, 2000, 2000, 4500, 18000 };
     const int64_t size = sizes[grow_below(&w, 7)];
-    const int nodes = 3 + grow_below(&w, 8) + grow_below(&w, 8);
+    const int nodes = 2 + grow_below(&w, 6) + grow_below(&w, 6);
     w.max_count = opt->max_count ? opt->max_count : size;
     w.max_work = 12 * w.max_count;
     w.zeros = grow_chance(&w, 12);

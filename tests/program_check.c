@@ -270,12 +270,10 @@ ProgramVerdict program_check(Ctx *cx, const Reference *r, const ProgramCheck *op
     if (gtc_device_open(cx, opt->device ? opt->device : "cpu", opt->threads, &device) != ST_OK ||
         gtc_store_create(cx, device, &j.store) != ST_OK)
         fail_msg("no device: %s", cx->msg);
-    const Status st = gtc_compile(cx, device, j.store, r->asked, &options, &j.p);
-    if (st == ST_OK) {
+    if (gtc_compile(cx, device, j.store, r->asked, &options, &j.p) == ST_OK) {
         check_steps(&j, opt);
     } else {
-        v.refused = opt->may_refuse && (st == ST_SHAPE || st == ST_TYPE || st == ST_VALUE);
-        v.wrong = !v.refused;
+        v.wrong = true;
         snprintf(v.text, sizeof v.text, "does not compile: %s", cx->msg);
     }
     gtc_store_destroy(j.store);

@@ -43,7 +43,7 @@ typedef struct ProgramCheck {
                       double ms);                   /* may be NULL */
     void (*look)(void *arg, const GtcProgram *p);   /* before it runs; may be NULL */
     void *arg;                                      /* of both */
-    bool may_refuse; /* a graph or kernel that gtc says it does not take is `refused` */
+    bool may_refuse; /* kernels that gtc says it leaves to the interpreter: `refused` */
 } ProgramCheck;
 
 typedef struct ProgramVerdict {
