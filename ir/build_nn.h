@@ -40,6 +40,14 @@ Ref build_log_softmax(Builder *b, Ref x, int axis);
 Ref build_sort(Builder *b, Ref x, int axis, bool descending, Ref *position);
 Ref build_top_k(Builder *b, Ref x, int axis, int64_t k, Ref *position); /* the k greatest, in order */
 
+/* i32: where the first OP_amax or OP_amin along an axis stands, which is gone; of NaN, the last. */
+Ref build_argmax(Builder *b, Op op, Ref x, int axis);
+
+/* "bij,bjk->bik": sums of products over the axes that the result does not name.  Letters name the
+ * axes of each operand; one that stands twice in an operand is refused.  Without "->" the result
+ * has, in order, the letters that stand in one operand only. */
+Ref build_einsum(Builder *b, const char *equation, const Ref *x, int n);
+
 /* (.., I) with w (O, I), and bias (O) or REF_NONE, to (.., O). */
 Ref build_linear(Builder *b, Ref x, Ref w, Ref bias);
 /* x + bias, bias along the last axis. */

@@ -100,3 +100,20 @@ Ref build_top_k(Builder *b, Ref x, int axis, int64_t k, Ref *position)
 {
     return sorted(b, x, axis, true, k, position);
 }
+
+Ref build_argmax(Builder *b, Op op, Ref x, int axis)
+{
+    const Shape s = build_type(b, x).shape;
+    if (b->status == ST_OK && (axis < 0 || axis >= s.rank || s.dim[axis] == 0))
+        b->status = FAIL(b->cx, SHAPE, "%s: axis %d of %s has no elements",
+                         op == OP_amax ? "argmax" : "argmin", axis, shape_str(&s));
+    if (b->status != ST_OK)
+        return REF_NONE;
+    const uint32_t before = build_open(b, "argmax");
+    const Type t = { DT_I32, s };
+    const unsigned one = 1u << axis;
+    const Ref top = build_like(b, build_reduce(b, op, x, one), x, one);
+    const Ref last = build_const(b, (double)s.dim[axis] - 1, t);
+    const Ref at = build_select(b, build_op2(b, OP_eq, x, top), build_iota(b, t, axis), last);
+    return build_close(b, before, build_reduce(b, OP_amin, at, one));
+}

@@ -341,6 +341,17 @@ static void grad_kl(Case *c)
         give(c, build_kl(&c->b, real(c, S(4L, 3L)), build_softmax(&c->b, real(c, S(4L, 3L)), 1)));
 }
 
+static void grad_einsum(Case *c)
+{
+    static const char *const equation[] = { "ijk,lkj->il", "jik,jkl->jil", "ijk,lkj->jik" };
+    Ref x[2];
+    if (c->variant >= 3)
+        return;
+    x[0] = real(c, S(2L, 3L, 4L));
+    x[1] = real(c, c->variant == 1 ? S(2L, 4L, 2L) : S(5L, 4L, 3L));
+    give(c, build_einsum(&c->b, equation[c->variant], x, 2));
+}
+
 static const struct {
     const char *name;
     void (*make)(Case *c); /* NULL: nothing to differentiate */
@@ -348,6 +359,7 @@ static const struct {
     { "open", NULL },
     { "close", NULL },
     { "is_correct", NULL },     /* bool */
+    { "argmax", NULL },         /* i32 */
     { "sine_positions", NULL }, /* takes nothing */
 #define ROW(name)                                                                                  \
     {                                                                                              \
@@ -359,6 +371,7 @@ static const struct {
     ROW(log_softmax),
     ROW(sort),
     ROW(top_k),
+    ROW(einsum),
     ROW(linear),
     ROW(add_bias),
     ROW(conv),
