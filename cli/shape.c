@@ -30,7 +30,8 @@ static void stamp_file(Cli *c, const Work *w, const char *name, Strbuf *out)
 const char *shape_stamp(Cli *c, const Work *w)
 {
     const DataConfig *d = &w->model->data;
-    const StrList *lists[] = { &d->files, &d->target_files, &d->test_files, &d->test_target_files };
+    const StrList *lists[] = { &d->files, &d->target_files, &d->test_files, &d->test_target_files,
+                               &d->noise_files };
     const char *config = model_json(w->model);
     Strbuf b = { 0 };
     Json *root;
@@ -66,7 +67,7 @@ void shape_print(const DataShape *shape, Strbuf *out)
         strbuf_putc(out, ':');
         print_dims(&shape->input[i].shape, out);
     }
-    strbuf_add(out, "},\"target\":");
+    strbuf_printf(out, "},\"words\":%d,\"target\":", shape->words);
     print_dims(&shape->target, out);
     strbuf_printf(out, ",\"classes\":%d}", shape->classification ? shape->nclass : 0);
 }
@@ -90,10 +91,12 @@ static const DataShape *parse(Cli *c, const Json *root, const char *stamp)
     if (!is || is->kind != JSON_STRING || strcmp(is->string, stamp) != 0 || !v)
         return NULL;
     const Json *inputs = json_member(v, "inputs"), *classes = json_member(v, "classes");
+    const Json *words = json_member(v, "words");
     DataShape *s = arena_alloc(c->o->arena, sizeof *s);
     if (!inputs || inputs->kind != JSON_OBJECT || !classes || classes->kind != JSON_NUMBER ||
-        !read_dims(json_member(v, "target"), &s->target))
+        !words || words->kind != JSON_NUMBER || !read_dims(json_member(v, "target"), &s->target))
         return NULL;
+    s->words = (int)words->number;
     s->nclass = (int)classes->number;
     s->classification = s->nclass > 0;
     s->input = arena_array(c->o->arena, NamedShape, inputs->count + 1);

@@ -189,6 +189,7 @@ Status work_choose_rows(Cli *c, Work *w, Split *split)
         const char **at = arena_array(c->o->arena, const char *, 1);
         at[0] = arena_strdup(c->o->arena, realpath(data, real) ? real : data);
         d->files = (StrList){ at, 1 };
+        d->noise_files = (StrList){ 0 };
         d->test_files = d->test_target_files = (StrList){ 0 };
         d->future = c->o->verb == VERB_predict;
     }

@@ -106,6 +106,11 @@ static Ref data_input(LayerCx *lx, const char *name, DType dt, Shape shape)
     return layer_input(lx, INPUT_batch, name, dt, shape, INIT_FILL, 0);
 }
 
+static DType input_type(const DataShape *d, int i)
+{
+    return i == 0 && d->words > 0 ? DT_I32 : DT_F32;
+}
+
 static Status find_value(LayerCx *lx, const Layer *l, const char *name, Ref *out)
 {
     for (int i = 0; i < l->index; i++) {
@@ -117,7 +122,7 @@ static Status find_value(LayerCx *lx, const Layer *l, const char *name, Ref *out
     for (int i = 0; i < lx->d->ninput; i++) {
         const NamedShape *in = &lx->d->input[i];
         if (strcmp(in->name, name) == 0) {
-            *out = data_input(lx, name, DT_F32, batched(lx->batch, in->shape));
+            *out = data_input(lx, name, input_type(lx->d, i), batched(lx->batch, in->shape));
             return ST_OK;
         }
     }
@@ -202,7 +207,7 @@ static Status build_once(LayerCx *lx)
     lx->value = arena_array(lx->arena, Ref, n);
     lx->probe = arena_array(lx->arena, Ref, n);
     for (int i = 0; i < d->ninput; i++)
-        data_input(lx, d->input[i].name, DT_F32, batched(lx->batch, d->input[i].shape));
+        data_input(lx, d->input[i].name, input_type(d, i), batched(lx->batch, d->input[i].shape));
     if (lx->kind == BUILD_TRAIN || lx->kind == BUILD_EVAL) {
         y = data_input(lx, "y", d->classification ? DT_I32 : DT_F32, batched(lx->batch, d->target));
         lx->rows = data_input(lx, "rows", DT_I32, shape_of(0));

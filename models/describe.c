@@ -120,6 +120,8 @@ void model_describe(Strbuf *out)
     print_section(&key_data, "npy", out);
     strbuf_add(out, "\n### idx\n");
     print_section(&key_data, "idx", out);
+    strbuf_add(out, "\n### mix\n");
+    print_section(&key_data, "mix", out);
     strbuf_add(out, "\n### segment\n");
     print_section(&key_data, "segment", out);
     strbuf_add(out,

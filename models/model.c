@@ -30,6 +30,17 @@ static Status read_type(Reader *r, Json *o, const char *what, const Json **out)
     return keys_str(r->cx, r->arena, *out, &s);
 }
 
+/* Whether the table leaves this key of a layer to the code below. */
+static bool is_read_here(const Layer *l, const char *key)
+{
+    for (int i = 0; i < key_layers.n; i++) {
+        const KeyInfo *k = &key_layers.row[i];
+        if (strcmp(k->section, l->type->name) == 0 && strcmp(k->key, key) == 0)
+            return k->type == KEY_OTHER;
+    }
+    return false;
+}
+
 static Status read_padding(Reader *r, Layer *l, const Json *v)
 {
     if (v->kind == JSON_STRING) {
@@ -74,7 +85,7 @@ static Status read_layer(Reader *r, Json *o, Layer *l)
     TRY(keys_read(r->cx, r->arena, &key_layers, l->type->name, "layer",
                   arena_printf(r->arena, "a %s layer", l->type->name), o, l));
     const Json *v = json_member(o, "padding");
-    if (v)
+    if (v && is_read_here(l, "padding"))
         TRY(read_padding(r, l, v));
     v = json_member(o, "shape");
     if (v)

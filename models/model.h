@@ -47,6 +47,10 @@ typedef struct DataConfig {
     StrList files;                         /* csv | npy x | idx images | wav | text */
     StrList target_files;                  /* npy y | idx labels; empty: the target is a column */
     StrList test_files, test_target_files; /* a separate test source, else empty */
+    bool mix;            /* wav: the input is the first file and noise, column "mix", and the target the
+                          * file without; a given mixture when there are no noise files */
+    StrList noise_files; /* all of them at once */
+    double snr;          /* dB, of the file over the noise */
     StrList features;   /* columns; empty: every numeric column but time (target included) */
     StrList targets;    /* columns */
     StrList categories; /* text columns that are features */
@@ -95,6 +99,7 @@ typedef struct TrainConfig {
 typedef struct DataShape {
     NamedShape *input; /* "x" first; without the batch: [T, F], [F], [H, W, C] */
     int ninput;
+    int words;     /* x is i32, numbers from 0 to words - 1; 0: f32 */
     Shape target; /* without the batch: [1], [horizons], [] for a class; of each row of a window
                    * [window, columns], [window] */
     bool classification;

@@ -145,6 +145,23 @@ static Status read_segment(Reader *r, Json *v)
     return keys_read(r->cx, r->arena, &key_data, "segment", NULL, "segment", v, d);
 }
 
+static Status read_mix(Reader *r, Json *v)
+{
+    DataConfig *d = &r->m->data;
+    if (d->format != DATA_WAV)
+        return json_fail_key(r->cx, ST_VALUE, v, NULL, "noise is added to wav data alone");
+    if (d->test_files.n > 0)
+        return json_fail_key(r->cx, ST_VALUE, v, NULL,
+                             "the test files would hear the noise of the training");
+    if (d->files.n != 1)
+        return json_fail_key(r->cx, ST_VALUE, v, NULL, "noise is added to one recording, got %d",
+                             d->files.n);
+    if (d->classification)
+        return json_fail_key(r->cx, ST_VALUE, v, NULL, "the target is a recording, no class");
+    d->mix = true;
+    return keys_read(r->cx, r->arena, &key_data, "mix", NULL, "mix", v, d);
+}
+
 /* What several keys say together. */
 static Status check_windows(Reader *r, const Json *o)
 {
@@ -163,6 +180,8 @@ static Status check_windows(Reader *r, const Json *o)
         return json_fail(r->cx, ST_VALUE, rows, NULL,
                          "windows that are drawn would share targets: wants a stride of %d, got %d",
                          d->window, d->stride);
+    if (d->target_rows == TARGET_MAJORITY && d->format == DATA_TEXT)
+        return json_fail(r->cx, ST_VALUE, rows, NULL, "of a text, wants \"last\" or \"each\"");
     if (d->target_rows == TARGET_MAJORITY && !d->classification)
         return json_fail(r->cx, ST_VALUE, rows, NULL, "a majority wants classes");
     if (d->target_rows == TARGET_MAJORITY && d->horizon > 0)
@@ -261,6 +280,8 @@ Status model_read_data(Reader *r, Json *o)
                       json_member(o, source->key), d));
     if ((v = json_member(o, "test")))
         TRY(read_test(r, json_member(o, "test"), source));
+    if ((v = json_member(o, "mix")))
+        TRY(read_mix(r, json_member(o, "mix")));
     if ((v = json_member(o, "segment")))
         TRY(read_segment(r, json_member(o, "segment")));
     TRY(read_horizons(r, o));

@@ -73,6 +73,8 @@ static void shape_data(Bench *b)
     d->input[0].shape = row_shape(2, (int64_t[]){ c->window, columns });
     const int64_t steps = c->nhorizons ? c->nhorizons : 1;
     d->target = row_shape(1, (int64_t[]){ (c->targets.n ? c->targets.n : 1) * steps });
+    if (c->target_rows == TARGET_EACH)
+        d->target = row_shape(2, (int64_t[]){ c->window, 1 });
 }
 
 static void start_parsed(Bench *b, Model *m, int batch)
@@ -246,6 +248,9 @@ static const Small models[] = {
     { "models/tcn.json",
       { "data.window=11", "layers.in.units=3", "layers.conv1.filters=3", "layers.conv2.filters=3",
         "layers.conv3.filters=3" } },
+    { "models/unet1d.json",
+      { "data.window=32", "layers.in.filters=3", "layers.down1.filters=2", "layers.down2.filters=3",
+        "layers.down3.filters=2", "layers.down4.filters=3" } },
     { "bench/nets/mlp.json", { "data.random.x=[6]", "layers.l0.units=5", "layers.l2.units=4" } },
     { "bench/nets/cnnlstm.json",
       { "data.random.x=[6,2]", "layers.c1.filters=3", "layers.c2.filters=3", "layers.l.units=3",
@@ -740,6 +745,39 @@ static void losses_are_their_formulas(void **state)
          (0.3 * log(0.3 / p1) + 0.7 * log(0.7 / (1 - p1)) - log(1 - p2)) / 2);
 }
 
+/* Two rows of a label are one row of two labels; the tail's rows count for both. */
+static void labels_of_each_row(void **state)
+{
+    (void)state;
+    static const char *const loss[] = {
+        "\"cross_entropy\"", "\"cross_entropy\", \"label_smoothing\": 0.2", "\"focal\""
+    };
+    for (int k = 0; k < 3; k++) {
+        double got[2][2];
+        for (int each = 0; each < 2; each++) {
+            char text[512];
+            Bench bench, *b = &bench;
+            snprintf(text, sizeof text,
+                     "{\"data\": {\"random\": {\"x\": [%s3], \"classes\": 5, \"rows\": 8}}, "
+                     "\"layers\": [{\"name\": \"y\", \"type\": \"dense\", \"units\": 5}],"
+                     "\"loss\": {\"type\": %s}}",
+                     each ? "2," : "", loss[k]);
+            start_text(b, text, each ? 3 : 6);
+            b->d.target.rank = (int8_t)each;
+            b->d.target.dim[0] = 2;
+            build(b, BUILD_EVAL);
+            fill(b, each ? 2 : 4);
+            run(b);
+            assert_int_equal(output(b, "prediction")->type.shape.rank, 2 + each);
+            got[each][0] = output(b, "loss")->at[0];
+            got[each][1] = output(b, "correct")->at[0];
+            stop(b);
+        }
+        near(got[1][0], got[0][0]);
+        near(got[1][1], got[0][1]);
+    }
+}
+
 /* y = w x + 0 with one weight: gradients of mse are 2 (w x - y) x and 2 (w x - y). */
 static void follow(const char *optimizer, int steps,
                    void (*formula)(double *p, double g, double *m, double *v, int t))
@@ -1096,6 +1134,7 @@ int main(void)
         cmocka_unit_test(batch_norm_keeps_statistics),
         cmocka_unit_test(dropout_keeps_its_share),
         cmocka_unit_test(losses_are_their_formulas),
+        cmocka_unit_test(labels_of_each_row),
         cmocka_unit_test(optimizers_are_their_formulas),
         cmocka_unit_test(initialisers_depend_on_name_and_seed),
         cmocka_unit_test(initialisers_have_their_spread),

@@ -141,7 +141,7 @@ static const char step_text[] =
     "  }\n"
     "  %w2 = get %2 index=0 : " TYPE "\n"
     "  %t = get %2 index=1 : " TYPE "\n"
-    "  return y: %y, %w := %w2, t: %t, %a := %b, %b := %a, again: %t, echo: %x, new: %w2\n"
+    "  return y: %y, %w := %w2, t: %t, %a := %b, again: %t, echo: %x, new: %w2\n"
     "}\n";
 static const char mul_source[] = HEAD("mul_1") FOR "    " F(2) " = " F(0) " * " F(1) ";\n}\n";
 static const char sub_source[] = HEAD("sub_1") FOR "    {\n    const float w = " F(1) " - " F(
@@ -179,7 +179,7 @@ static void run_step(Fixture *f)
             assert_true(output(f, "t")[i] == w[i] + y);
             assert_true(output(f, "again")[i] == w[i] + y);
             assert_true(output(f, "echo")[i] == x[i]);
-            assert_true(a[i] == (run % 2 ? 2 : 1) && b[i] == (run % 2 ? 1 : 2));
+            assert_true(a[i] == 2 && b[i] == 2);
         }
     }
 }
@@ -206,7 +206,7 @@ static void program_runs_compiled_and_cached(void **state)
             assert_int_equal(info.peak_bytes,
                              info.arena_bytes + info.weight_bytes + info.workspace_bytes);
             assert_int_equal(info.workspace_bytes, 4096 * nt + 128);
-            assert_int_equal(gtc_program_output_count(f.p), 8);
+            assert_int_equal(gtc_program_output_count(f.p), 7);
             assert_null(gtc_program_output(f.p, 1).data);
             assert_string_equal(gtc_program_output(f.p, 1).name, "w");
             assert_string_equal(gtc_program_kernel(f.p, 1).layers, "1,3");

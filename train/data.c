@@ -236,8 +236,9 @@ static void names_fit(Data *d, const Part *p)
 {
     Arena *a = d->arena;
     d->fit.ncategory = p->ncategory;
-    d->fit.category = arena_array(a, StrList, p->ncategory + 1);
-    for (int k = 0; k < p->ncategory; k++)
+    if (d->cfg.format != DATA_TEXT)
+        d->fit.category = arena_array(a, StrList, p->ncategory + 1);
+    for (int k = 0; k < p->ncategory && d->cfg.format != DATA_TEXT; k++)
         d->fit.category[k] = strs_copy(a, p->category[k]->words, p->category[k]->nwords);
     StrList *f = &d->fit.features;
     f->at = arena_array(a, const char *, feature_count(d, p) + 1);
@@ -249,7 +250,7 @@ static void names_fit(Data *d, const Part *p)
                 d->cfg.category_as == CATEGORY_INDEX
                     ? arena_strdup(a, p->category[k]->name)
                     : arena_printf(a, "%s=%s", p->category[k]->name, d->fit.category[k].at[i]);
-    if (!d->shape.classification)
+    if (!d->shape.classification || d->cfg.format == DATA_TEXT)
         return;
     if (d->cfg.format == DATA_RANDOM) {
         d->fit.classes.at = arena_array(a, const char *, d->cfg.random_classes);
@@ -258,6 +259,21 @@ static void names_fit(Data *d, const Part *p)
     } else {
         d->fit.classes = strs_copy(a, p->target[0]->words, p->target[0]->nwords);
     }
+}
+
+/* The vocabulary is what the rows of the train split are made of: all of the text where windows are
+ * drawn from it. */
+static Status text_fit(Ctx *cx, Data *d, const Part *p)
+{
+    int64_t bound[SPLIT_COUNT] = { p->src.rows };
+    if (d->cfg.split_by == SPLIT_CHRONOLOGICAL)
+        TRY(window_bounds(cx, d->cfg.split, p->src.rows, bound));
+    const StrList words = part_words(p, &p->src.col[0], bound[SPLIT_TRAIN]);
+    d->fit.classes = strs_copy(d->arena, words.at, words.n);
+    d->fit.ncategory = 1;
+    d->fit.category = arena_array(d->arena, StrList, 1);
+    d->fit.category[0] = d->fit.classes;
+    return ST_OK;
 }
 
 static void blocks_fit(Data *d, const Part *p, const uint8_t *seen)
@@ -358,15 +374,19 @@ static Status columns_pack(Ctx *cx, const Data *d, Part *p)
     Block *b = p->input = arena_array(p->src.arena, Block, 1);
     p->ninput = 1;
     *b = (Block){ .name = "x", .shape = { .rank = 1, .dim = { width } }, .width = width };
-    if (d->cfg.format == DATA_TEXT && d->cfg.category_as == CATEGORY_ONE_HOT) {
+    if (d->cfg.format == DATA_TEXT) {
         int64_t unseen;
         b->kind = BLOCK_ID;
         b->width = 1;
+        if (d->cfg.category_as == CATEGORY_INDEX) {
+            b->kind = BLOCK_NUMBER;
+            b->shape.rank = 0;
+        }
         TRY(part_category(cx, p, p->category[0], &d->fit.category[0], (int32_t **)&b->data,
                           &unseen));
         if (unseen)
-            log_say(cx, LOG_WARN, "data: %lld characters are unknown to the model",
-                    (long long)unseen);
+            log_say(cx, LOG_WARN, "data: %lld characters are not among the %d of the train split",
+                    (long long)unseen, d->fit.classes.n);
         return ST_OK;
     }
     const int64_t n = size_mul(p->rows, width);
@@ -440,10 +460,13 @@ static Status shape_set(Ctx *cx, Data *d)
     s->input = arena_array(d->arena, NamedShape, p->ninput);
     for (int i = 0; i < p->ninput; i++) {
         Shape shape = p->input[i].shape;
-        if (d->cfg.window > 0)
-            shape = (Shape){ .rank = 2, .dim = { d->cfg.window, shape.dim[0] } };
+        if (d->cfg.window > 0) {
+            shape.dim[shape.rank++] = shape.dim[0]; /* columns, if there are any */
+            shape.dim[0] = d->cfg.window;
+        }
         s->input[i] = (NamedShape){ arena_strdup(d->arena, p->input[i].name), shape };
     }
+    s->words = p->input[0].kind == BLOCK_NUMBER ? d->fit.category[0].n : 0;
     s->nclass = d->fit.classes.n;
     if (d->cfg.target_rows == TARGET_EACH)
         s->target =
@@ -511,7 +534,10 @@ static Status parts_read(Ctx *cx, Data *d, const DataConfig *cfg, const char *co
         d->nparts = i + 1;
         TRY(source_read(cx, &rq, &p->src));
         TRY(whole_check(cx, d, p));
-        TRY(part_clean(cx, cfg, p, i && !fit ? &d->fit : fit, d->forecast));
+        const bool text = cfg->format == DATA_TEXT;
+        if (text && i == 0 && !fit)
+            TRY(text_fit(cx, d, p));
+        TRY(part_clean(cx, cfg, p, (i || text) && !fit ? &d->fit : fit, d->forecast));
         if (i && !fit && !p->y)
             return FAIL(cx, DATA, "data: the test files have no target");
         if (i)
@@ -615,6 +641,8 @@ static void input_copy(const Data *d, const Part *p, const Block *b, int64_t end
         const unsigned char *v = (const unsigned char *)b->data + start * b->width;
         for (int64_t i = 0; i < n; i++)
             x[i] = d->pixel[v[i]];
+    } else if (b->kind == BLOCK_NUMBER) {
+        memcpy(x, (const int32_t *)b->data + start, sizeof(int32_t) * (size_t)n);
     } else {
         const int32_t *id = (const int32_t *)b->data + start;
         const int64_t width = b->shape.dim[0];

@@ -34,8 +34,8 @@ const DataShape *data_shape(const Data *d);
 const DataFit   *data_fit(const Data *d);
 int64_t          data_rows(const Data *d, Split s); /* samples */
 
-/* Copies the samples index[0..n) of a split: x[i] points at room for n samples of input i (f32,
- * packed), y at room for n targets (f32, or i32 class numbers).  Either may be NULL. */
+/* Copies the samples index[0..n) of a split: x[i] points at room for n samples of input i (f32, or
+ * i32 where the shape has words; packed), y at room for n targets (f32, or i32 class numbers).  Either may be NULL. */
 Status data_fetch(Ctx *cx, const Data *d, Split s, const int64_t *index, int n, void *const *x, void *y);
 
 /* How many rows of a sample have targets, one after the other in y: 1, or the window. */
@@ -43,7 +43,7 @@ int         data_steps(const Data *d);
 
 /* For reports, of one of these steps: the row's label (time stamp, or row number of the target), the
  * target in physical units, and the persistence forecast of target column k (NaN where there is
- * none). */
+ * none); of a mixture, the mixture itself. */
 const char *data_row_label(const Data *d, Split s, int64_t index, int step, char *buf, int nbuf);
 double      data_unscale(const Data *d, int target, double scaled);
 double      data_persistence(const Data *d, Split s, int64_t index, int step, int target);

@@ -26,6 +26,7 @@ typedef enum BlockKind {
     BLOCK_F32,
     BLOCK_U8, /* pixels, scaled on fetch */
     BLOCK_ID, /* i32 words, one-hot on fetch; -1: all zeros */
+    BLOCK_NUMBER, /* i32 words as they are; no sample has a -1 */
 } BlockKind;
 typedef struct Block {
     const char *name;

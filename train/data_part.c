@@ -115,7 +115,8 @@ static Status targets_choose(Ctx *cx, const DataConfig *cfg, Part *p, const Data
             p->target[i] = &src->target[i];
         return ST_OK;
     }
-    if (names.n == 0 && src->ncol == 1)
+    const int own = cfg->mix ? 2 : 1; /* columns, when the target goes without saying */
+    if (names.n == 0 && src->ncol == own)
         names = (StrList){ .at = &src->col[0].name, .n = 1 };
     if (fit && (names.n == 0 || !column_named(p, names.at[0])))
         return ST_OK; /* nothing to compare with: predictions alone */
@@ -280,7 +281,7 @@ static Status classes_read(Ctx *cx, const DataConfig *cfg, Part *p, const DataFi
         if (c->word[r] >= 0 && real[c->word[r]])
             return column_fail(cx, c, r, "class \"%s\" wants a text or an integer, got %s", c->name,
                                column_text(c, r, buf, sizeof buf));
-        if (c->word[r] >= 0 && id[r] < 0)
+        if (c->word[r] >= 0 && id[r] < 0 && cfg->format != DATA_TEXT)
             return column_fail(cx, c, r, "column \"%s\": \"%s\" is none of the %d known classes",
                                c->name, column_text(c, r, buf, sizeof buf), names->n);
         p->y[r] = id[r] < 0 ? (double)NAN : id[r];
@@ -311,7 +312,7 @@ static Status targets_read(Ctx *cx, const DataConfig *cfg, Part *p, const DataFi
         for (int64_t r = 0; r < p->rows; r++) {
             if (!isnan(p->y[k * p->rows + r]))
                 continue;
-            if (cfg->missing == MISSING_ERROR && !is_outside(p, r))
+            if (cfg->missing == MISSING_ERROR && cfg->format != DATA_TEXT && !is_outside(p, r))
                 return missing_fail(cx, p->target[k], r);
             p->ybad[r] = 1;
         }
@@ -333,6 +334,19 @@ static Status last_read(Ctx *cx, const DataConfig *cfg, Part *p)
                                                       : before;
         }
     }
+    return ST_OK;
+}
+
+/* What a mixture is to be better than: itself. */
+static Status mix_last(Ctx *cx, Part *p)
+{
+    void *room;
+    const Column *mix = column_named(p, "mix");
+    if (!mix || p->ntarget != 1)
+        return ST_OK;
+    TRY(source_alloc(cx, &p->src, p->rows, sizeof(double), &room));
+    p->last = room;
+    memcpy(p->last, mix->value, sizeof *p->last * (size_t)p->rows);
     return ST_OK;
 }
 
@@ -398,6 +412,19 @@ static Status block_clean(Ctx *cx, const DataConfig *cfg, Part *p, const Block *
     return ST_OK;
 }
 
+StrList part_words(const Part *p, const Column *c, int64_t rows)
+{
+    uint8_t *seen = arena_array(p->src.arena, uint8_t, c->nwords + 1);
+    StrList l = { .at = arena_array(p->src.arena, const char *, c->nwords + 1) };
+    for (int64_t r = 0; r < rows; r++)
+        if (c->word[r] >= 0)
+            seen[c->word[r]] = 1;
+    for (int w = 0; w < c->nwords; w++)
+        if (seen[w])
+            l.at[l.n++] = c->words[w];
+    return l;
+}
+
 Status part_category(Ctx *cx, Part *p, const Column *c, const StrList *names, int32_t **id,
                      int64_t *unseen)
 {
@@ -419,6 +446,18 @@ Status part_category(Ctx *cx, Part *p, const Column *c, const StrList *names, in
     return ST_OK;
 }
 
+/* A character that the model does not know has no number: windows with one are no samples. */
+static Status unknown_mark(Ctx *cx, Part *p, const StrList *known)
+{
+    int32_t *id;
+    int64_t unseen;
+    TRY(part_category(cx, p, p->category[0], known, &id, &unseen));
+    for (int64_t r = 0; unseen && r < p->rows; r++)
+        p->xbad[r] = p->xbad[r] || id[r] < 0;
+    source_release(&p->src, id);
+    return ST_OK;
+}
+
 Status part_clean(Ctx *cx, const DataConfig *cfg, Part *p, const DataFit *fit, bool forecast)
 {
     Source *src = &p->src;
@@ -431,7 +470,7 @@ Status part_clean(Ctx *cx, const DataConfig *cfg, Part *p, const DataFit *fit, b
         p->category = arena_array(src->arena, Column *, 1);
         p->category[p->ncategory++] = &src->col[0];
     } else if (src->ncol) {
-        TRY(features_choose(cx, cfg, p, fit, forecast, forecast && !classification));
+        TRY(features_choose(cx, cfg, p, fit, forecast, forecast && !classification && !cfg->mix));
     }
     TRY(runs_find(cx, cfg, p));
     TRY(source_alloc(cx, src, p->rows, 1, &room));
@@ -445,7 +484,9 @@ Status part_clean(Ctx *cx, const DataConfig *cfg, Part *p, const DataFit *fit, b
     for (int i = 0; i < p->nnumber; i++)
         TRY(column_numbers(cx, src, p->number[i]));
     TRY(targets_read(cx, cfg, p, fit, classification));
-    if (forecast && !classification && p->y)
+    if (cfg->mix && p->y)
+        TRY(mix_last(cx, p));
+    else if (forecast && !classification && p->y)
         TRY(last_read(cx, cfg, p));
     for (int i = 0; i < p->nnumber; i++)
         TRY(number_clean(cx, cfg, p, p->number[i]));
@@ -453,6 +494,8 @@ Status part_clean(Ctx *cx, const DataConfig *cfg, Part *p, const DataFit *fit, b
         TRY(column_words(cx, src, p->category[i]));
         TRY(category_clean(cx, cfg, p, p->category[i]));
     }
+    if (cfg->format == DATA_TEXT && cfg->category_as == CATEGORY_INDEX)
+        TRY(unknown_mark(cx, p, &fit->category[0]));
     for (int i = 0; i < src->nblock; i++)
         TRY(block_clean(cx, cfg, p, &src->block[i]));
     for (int64_t r = 0; r < p->rows; r++)

@@ -17,7 +17,8 @@ typedef struct Part {
     Column **target;
     int ntarget;
     double *y;    /* (ntarget, rows), NaN: missing; class numbers; NULL: not known */
-    double *last; /* (ntarget, rows): last known value of the target, NULL without forecasts */
+    double *last; /* (ntarget, rows): last known value of the target, or the mixture that it is in;
+                   * NULL without forecast or mixture */
     uint8_t *xbad, *ybad; /* rows; NULL: all good */
     int64_t *gaps;        /* (rows + 1): how many rows before have a NaN to be interpolated */
     int32_t *run;         /* NULL: one run */
@@ -27,8 +28,12 @@ typedef struct Part {
 } Part;
 
 /* Chooses columns and applies the missing policy.  fit NULL: to be fitted on this part, and
- * classes and categories are those of this part; else its names are followed. */
+ * classes and categories are those of this part; else its names are followed.  A text wants one:
+ * part_words. */
 Status part_clean(Ctx *cx, const DataConfig *cfg, Part *p, const DataFit *fit, bool forecast);
+
+/* The distinct words of column c in the first `rows` rows, in order. */
+StrList part_words(const Part *p, const Column *c, int64_t rows);
 
 /* Column numbers of the text columns in terms of `names` (all the values there are): -1 for a
  * value that is not among them, and their number in *unseen. */

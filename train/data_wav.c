@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* data_wav: RIFF WAVE with 16-bit PCM; one row a sample, one column a channel ("stem", or "stem.0"
- * and so on), in [-1, 1).  Chunks are walked: headers of 44 bytes are a habit, no rule. */
+ * and so on), in [-1, 1).  Chunks are walked: headers of 44 bytes are a habit, no rule.
+ *
+ * A mix is a second column beside one recording: the recording with noise, all noises added up and
+ * made so loud that the powers over the whole recording have the wanted ratio. */
 #include "train/data_format.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef struct Wav {
@@ -73,6 +77,58 @@ static Status file_read(Ctx *cx, const unsigned char *d, size_t n, Wav *w)
     return FAIL(cx, DATA, "%s: byte %zu: the WAV file has no samples", w->path, i < n ? i : n);
 }
 
+static double sample_at(const Wav *w, int64_t r, int channel)
+{
+    return (int16_t)u16_at(w->data + 2 * (r * w->channels + channel)) / 32768.0;
+}
+
+static Status noise_open(Ctx *cx, const Request *rq, Source *src, const char *name, const Wav *w,
+                         Wav *noise)
+{
+    unsigned char *d;
+    size_t len;
+    TRY(source_file(cx, src, rq, name, &noise->path, &d, &len));
+    TRY(file_read(cx, d, len, noise));
+    if (noise->channels != 1 || noise->rate != w->rate)
+        return FAIL(cx, DATA, "%s: wants one channel at %u Hz as the recording, got %d at %u",
+                    noise->path, w->rate, noise->channels, noise->rate);
+    if (noise->rows < w->rows)
+        return FAIL(cx, DATA, "%s: wants %lld samples of noise or more, got %lld", noise->path,
+                    (long long)w->rows, (long long)noise->rows);
+    return ST_OK;
+}
+
+/* Fills c, the column of the recording w with noise; clean: the recording. */
+static Status mix_read(Ctx *cx, const Request *rq, Source *src, const Wav *w, const Column *clean,
+                       Column *c)
+{
+    const StrList *files = &rq->cfg->noise_files;
+    double power = 0, noise_power = 0;
+    void *p;
+    TRY(source_alloc(cx, src, src->rows, sizeof(double), &p));
+    double *sum = p;
+    for (int64_t r = 0; r < src->rows; r++)
+        sum[r] = 0;
+    for (int f = 0; f < files->n; f++) {
+        Wav noise = { 0 };
+        TRY(noise_open(cx, rq, src, files->at[f], w, &noise));
+        for (int64_t r = 0; r < src->rows; r++)
+            sum[r] += sample_at(&noise, r, 0);
+    }
+    for (int64_t r = 0; r < src->rows; r++) {
+        power += clean->value[r] * clean->value[r];
+        noise_power += sum[r] * sum[r];
+    }
+    if (power == 0 || noise_power == 0)
+        return FAIL(cx, DATA, "%s: a mix wants sound, got silence",
+                    power == 0 ? w->path : files->at[0]);
+    const double gain = sqrt(power / noise_power) * pow(10, -rq->cfg->snr / 20);
+    for (int64_t r = 0; r < src->rows; r++)
+        sum[r] = clean->value[r] + gain * sum[r];
+    *c = (Column){ .name = "mix", .file = w->path, .value = sum };
+    return ST_OK;
+}
+
 Status wav_read(Ctx *cx, const Request *rq, Source *src)
 {
     const int n = rq->files->n;
@@ -89,7 +145,11 @@ Status wav_read(Ctx *cx, const Request *rq, Source *src)
         src->ncol += w[f].channels;
     }
     src->rows = w[0].rows;
-    src->col = arena_array(src->arena, Column, src->ncol);
+    const bool mix = rq->cfg->mix, noise = rq->cfg->noise_files.n > 0;
+    if (mix && src->ncol != 1)
+        return FAIL(cx, DATA, "%s: a mix wants one recording of one channel, got %d", w[0].path,
+                    src->ncol);
+    src->col = arena_array(src->arena, Column, src->ncol + noise);
     Column *c = src->col;
     for (int f = 0; f < n; f++)
         for (int k = 0; k < w[f].channels; k++, c++) {
@@ -100,8 +160,14 @@ Status wav_read(Ctx *cx, const Request *rq, Source *src)
             if (w[f].channels > 1)
                 c->name = arena_printf(src->arena, "%s.%d", stem, k);
             for (int64_t r = 0; r < src->rows; r++)
-                c->value[r] = (int16_t)u16_at(w[f].data + 2 * (r * w[f].channels + k)) / 32768.0;
+                c->value[r] = sample_at(&w[f], r, k);
         }
+    if (mix && !noise)
+        src->col[0].name = "mix"; /* as it comes */
+    else if (mix && !strcmp(src->col[0].name, "mix"))
+        return FAIL(cx, DATA, "%s: the recording beside a mix wants another name", w[0].path);
+    else if (mix)
+        TRY(mix_read(cx, rq, src, w, &src->col[0], &src->col[src->ncol++]));
     log_say(cx, LOG_INFO, "data: %lld samples at %u Hz", (long long)src->rows, w[0].rate);
     return ST_OK;
 }

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The models of models/*.json, written as their users would in torch.nn.
+
+Data come as gtc has them, channels last.  Dropout is set to 0 on both sides: its masks are gtc's
+own."""
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from make import Case
+from of_layers import Pool, channels_first, encoder, last_states, states
+
+
+class Mlp(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden1, self.hidden2, self.y = nn.Linear(120, 64), nn.Linear(64, 32), nn.Linear(32, 1)
+
+    def forward(self, x):
+        return self.y(F.relu(self.hidden2(F.relu(self.hidden1(x.flatten(1))))))
+
+
+class Skip(nn.Module):
+    """A deep part, and a linear one beside it."""
+
+    def __init__(self, width, flat, outputs):
+        super().__init__()
+        self.deep, self.skip = nn.Linear(width, outputs), nn.Linear(flat, outputs)
+
+    def forward(self, x):
+        return self.deep(self.features(x)) + self.skip(x.flatten(1))
+
+
+class Demo(Skip):
+    def __init__(self):
+        super().__init__(16, 120, 1)
+        self.conv, self.gru = nn.Conv1d(5, 16, 3, padding=1), nn.GRU(16, 16, batch_first=True)
+
+    def features(self, x):
+        return last_states(self.gru, F.relu(channels_first(self.conv, x)))
+
+
+class CnnLstm(Skip):
+    def __init__(self):
+        super().__init__(64, 240, 1)
+        self.conv, self.lstm = nn.Conv1d(5, 32, 3, padding=1), nn.LSTM(32, 64, batch_first=True)
+        self.pool = Pool(64)
+
+    def sequence(self, x):
+        return states(self.lstm, F.relu(channels_first(self.conv, x)))
+
+    def features(self, x):
+        return self.pool(self.sequence(x))
+
+
+class LstmAttention(Skip):
+    def __init__(self):
+        super().__init__(32, 60, 2)
+        self.lstm, self.pool = nn.LSTM(2, 32, batch_first=True), Pool(32, torch.tanh)
+
+    def sequence(self, x):
+        return states(self.lstm, x)
+
+    def features(self, x):
+        return self.pool(self.sequence(x))
+
+
+def attention(net, x):
+    return net.pool.shares(net.sequence(x))[..., 0]
+
+
+class AncLstm(Skip):
+    def __init__(self):
+        super().__init__(32, 32, 1)
+        self.lstm, self.hidden = nn.LSTM(1, 32, batch_first=True), nn.Linear(32, 32)
+
+    def features(self, x):
+        return F.relu(self.hidden(last_states(self.lstm, x)))
+
+
+class Cnn2d(Skip):
+    def __init__(self):
+        super().__init__(32, 48 * 9, 1)
+        for i, (n, m) in enumerate([(1, 16), (16, 32), (32, 32)], 1):
+            setattr(self, f"conv{i}", nn.Conv2d(n, m, 3, padding=1))
+            setattr(self, f"norm{i}", nn.BatchNorm2d(m))
+
+    def features(self, x):
+        x = x.unsqueeze(1)
+        x = F.max_pool2d(F.relu(self.norm1(self.conv1(x))), (2, 1))
+        x = F.max_pool2d(F.relu(self.norm2(self.conv2(x))), (2, 1))
+        return F.relu(self.norm3(self.conv3(x))).mean((2, 3))
+
+
+class FashionCnn(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.conv2, self.norm2 = nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32)
+        self.hidden, self.logits = nn.Linear(1568, 128), nn.Linear(128, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.norm1(self.conv1(x.movedim(-1, 1)))), 2)
+        x = F.max_pool2d(F.relu(self.norm2(self.conv2(x))), 2)
+        return self.logits(F.relu(self.hidden(x.movedim(1, -1).flatten(1))))
+
+
+class DLinear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear_trend, self.linear_season = nn.Linear(336, 96), nn.Linear(336, 96)
+
+    def forward(self, x):
+        rows = x.mT
+        trend = F.avg_pool1d(F.pad(rows, (12, 12), mode="replicate"), 25, 1)
+        return (self.linear_trend(trend) + self.linear_season(rows - trend)).mT
+
+
+class Tcn(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enter = nn.Linear(1, 24)
+        for i, dilation in enumerate((2, 8, 24), 1):
+            setattr(self, f"conv{i}", nn.Conv1d(24, 24, 3, dilation=dilation))
+        self.change, self.level = nn.Linear(24, 1), nn.Linear(1, 1, bias=False)
+
+    def forward(self, x):
+        h = self.get_submodule("in")(F.instance_norm(x.mT).mT).mT
+        for conv, past in ((self.conv1, 4), (self.conv2, 16), (self.conv3, 48)):
+            h = h + F.gelu(conv(F.pad(h, (past, 0))))
+        return self.level(x[:, -1]) + self.change(h[..., -1])
+
+
+def tcn():
+    net = Tcn()
+    net.add_module("in", net.enter)  # no name for an attribute
+    del net.enter
+    return net
+
+
+class BehaviourCnn(nn.Module):
+    def __init__(self):
+        super().__init__()
+        for i, (n, m, kernel) in enumerate([(6, 32, 7), (32, 64, 5), (64, 64, 3)], 1):
+            setattr(self, f"conv{i}", nn.Conv1d(n, m, kernel, padding="same"))
+            setattr(self, f"norm{i}", nn.BatchNorm1d(m))
+        self.y = nn.Linear(64, 5)
+
+    def forward(self, x):
+        x = F.max_pool1d(F.relu(self.norm1(self.conv1(x.mT))), 2)
+        x = F.max_pool1d(F.relu(self.norm2(self.conv2(x))), 2)
+        return self.y(F.relu(self.norm3(self.conv3(x))).mean(2))
+
+
+class BehaviourTransformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patch, self.place = nn.Conv1d(6, 48, 4, stride=4), nn.Embedding(16, 48)
+        self.block1, self.block2 = [encoder(48, 4, dim_feedforward=96, activation="gelu") for _ in range(2)]
+        self.norm, self.y = nn.LayerNorm(48), nn.Linear(48, 5)
+
+    def forward(self, x):
+        x = channels_first(self.patch, x) + self.place.weight
+        return self.y(self.norm(self.block2(self.block1(x))).mean(1))
+
+
+def softmax(y):
+    return F.softmax(y, -1)
+
+
+def zoo(name, net, x, predict=lambda y: y, **more):
+    return Case("zoo-" + name, f"models/{name}.json", net, {"x": x}, predict=predict, **more)
+
+
+def cases():
+    yield zoo("mlp", Mlp, (24, 5))
+    yield zoo("demo", Demo, (24, 5))
+    yield zoo("pm25_cnn_lstm", CnnLstm, (48, 5), probe={"attention": attention})
+    yield zoo("pm25_cnn2d", Cnn2d, (48, 9), sets=["layers.drop.rate=0"])
+    yield zoo("lstm_attention", LstmAttention, (30, 2))
+    yield zoo("anc_lstm", AncLstm, (32, 1))
+    yield zoo("fashion_cnn", FashionCnn, (28, 28, 1), softmax, loss=nn.CrossEntropyLoss(),
+              target=("below", 10), sets=["layers.drop.rate=0"])
+    yield zoo("etth1_dlinear", DLinear, (336, 7))
+    yield zoo("tcn", tcn, (96, 1), sets=["layers.drop.rate=0"])
+    classes = {"loss": nn.CrossEntropyLoss(), "target": ("below", 5)}
+    yield zoo("behaviour_cnn", BehaviourCnn, (64, 6), softmax, sets=["layers.drop.rate=0"], **classes)
+    yield zoo("behaviour_transformer", BehaviourTransformer, (64, 6), softmax,
+              sets=["layers.block1.dropout=0", "layers.block2.dropout=0"], **classes)
