@@ -149,7 +149,8 @@ static Shape row_shape(const Recording *r, const char *name)
 static void data_shape(Recording *r)
 {
     enum { MOST = 32 };
-    const char *names = recording_text(r, "inputs"), *classes = checkpoint_get(r->file, "classes");
+    const char *names = recording_text(r, "inputs"), *classes = checkpoint_get(r->file, "classes"),
+               *words = checkpoint_get(r->file, "words");
     r->d.input = arena_array(r->arena, NamedShape, MOST);
     while (*names) {
         const size_t n = strcspn(names, " ");
@@ -160,8 +161,8 @@ static void data_shape(Recording *r)
     }
     r->d.classification = classes != NULL;
     r->d.nclass = classes ? atoi(classes) : 0;
-    if (!classes)
-        r->d.target = row_shape(r, "y");
+    r->d.target = row_shape(r, "y");
+    r->d.words = words ? atoi(words) : 0;
 }
 
 void recording_model(Recording *r)

@@ -118,6 +118,7 @@ class Case:
     loss    (output, target) -> scalar
     spread  name -> (offset, scale) of parameters and inputs that want other than the usual, or
             ("below", k) for whole numbers
+    words   the first input holds numbers below this, as from text
     given   name -> function of the drawn parameter: what it gives is stored
     rows    how many of the batch count
     predict what a user reads from the output in eval mode
@@ -128,12 +129,13 @@ class Case:
 
     def __init__(self, name, model, net, x, loss=torch.nn.functional.mse_loss, target="like", batch=3,
                  rows=None, spread=None, predict=lambda y: y, train=True, sets=(), seed="", steps=0,
-                 optimizer=None, clip=None, lr=0.0, probe=None, given=None, ema=0):
+                 optimizer=None, clip=None, lr=0.0, probe=None, given=None, ema=0, words=0):
         self.name, self.model, self.net, self.x = name, model, net, x
         self.loss, self.target, self.batch, self.rows = loss, target, batch, rows or batch
         self.spread, self.predict, self.train, self.sets = spread or {}, predict, train, sets
         self.seed, self.steps, self.optimizer, self.clip = seed, steps, optimizer, clip
         self.lr, self.probe, self.given, self.ema = lr, probe or {}, given or {}, ema
+        self.words = words
 
 
 def usual(name, shape):
@@ -163,7 +165,7 @@ def fill_target(case, record, shape):
         return record.fill("y", shape, 0, 1)
     if case.target[0] == "below":
         record.meta["classes"] = str(case.target[1])
-        return record.fill_below("y", shape[:1], case.target[1])
+        return record.fill_below("y", shape[:-1], case.target[1])
     if case.target[0] == "given":
         return record.give("y", case.target[1](record.fill("y", shape, 0, 2)))
     return record.fill("y", shape, *case.target)
@@ -269,6 +271,8 @@ def record(case):
         data = {name: list(s) for name, s in case.x.items()}
         data.update({"classes": case.target[1]} if case.target[0] == "below" else {"y": list(shape[1:])})
         r.meta["model"] = json.dumps({"data": {"random": {**data, "rows": 8}}, **case.model})
+    if case.words:
+        r.meta["words"] = str(case.words)
     r.meta.update(inputs=" ".join(case.x), batch=str(case.batch), rows=str(case.rows), lr=f"{case.lr:g}",
                   steps=str(case.steps))
     r.write(os.path.join(HERE, case.name + ".safetensors"))

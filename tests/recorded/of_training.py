@@ -62,6 +62,8 @@ def losses():
     yield loss("cross_entropy", nn.CrossEntropyLoss(), target=("below", 7), units=7, predict=softmax)
     yield loss("cross_entropy-smooth", nn.CrossEntropyLoss(label_smoothing=0.1), {"label_smoothing": 0.1},
                target=("below", 7), units=7, predict=softmax)
+    yield loss("cross_entropy-steps", lambda p, y: F.cross_entropy(p.movedim(-1, 1), y, label_smoothing=0.25),
+               {"label_smoothing": 0.25}, target=("below", 7), units=7, x=(3, 5), predict=softmax)
     yield loss("focal", focal(1.5), {"gamma": 1.5}, target=("below", 5), units=5, predict=softmax)
     yield loss("bce", nn.BCEWithLogitsLoss(), target=(0.5, 0.5), predict=torch.sigmoid)
     yield loss("quantile", quantile(0.8), {"quantile": 0.8})

@@ -164,6 +164,29 @@ class BehaviourTransformer(nn.Module):
         return self.y(self.norm(self.block2(self.block1(x))).mean(1))
 
 
+class UNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.add_module("in", nn.Conv1d(1, 16, 9, padding=4))
+        down, up = [16, 24, 32, 48, 64], [16, 24, 32, 48]
+        for i in range(1, 5):
+            setattr(self, f"down{i}", nn.Conv1d(down[i - 1], down[i], 9, stride=2, padding=4))
+        for i, below in zip((3, 2, 1, 0), (64, 48, 32, 24)):
+            setattr(self, f"up{i}", nn.Conv1d(below + down[i], up[i], 5, padding=2))
+        self.y = nn.Conv1d(17, 1, 1)
+
+    def forward(self, x):
+        x = x.mT
+        seen = [F.leaky_relu(self.get_submodule("in")(x))]
+        for i in range(1, 5):
+            seen.append(F.leaky_relu(getattr(self, f"down{i}")(seen[-1])))
+        h = seen[4]
+        for i in (3, 2, 1, 0):
+            h = torch.cat([F.interpolate(h, scale_factor=2), seen[i]], 1)
+            h = F.leaky_relu(getattr(self, f"up{i}")(h))
+        return self.y(torch.cat([h, x], 1)).mT
+
+
 def softmax(y):
     return F.softmax(y, -1)
 
@@ -183,6 +206,7 @@ def cases():
               target=("below", 10), sets=["layers.drop.rate=0"])
     yield zoo("etth1_dlinear", DLinear, (336, 7))
     yield zoo("tcn", tcn, (96, 1), sets=["layers.drop.rate=0"])
+    yield zoo("unet1d", UNet, (48, 1), sets=["data.window=48"])
     classes = {"loss": nn.CrossEntropyLoss(), "target": ("below", 5)}
     yield zoo("behaviour_cnn", BehaviourCnn, (64, 6), softmax, sets=["layers.drop.rate=0"], **classes)
     yield zoo("behaviour_transformer", BehaviourTransformer, (64, 6), softmax,
