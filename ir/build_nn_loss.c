@@ -19,14 +19,16 @@ Ref build_huber(Builder *b, Ref prediction, Ref target, double delta)
     return build_close(b, before, build_select(b, is_near, near, far));
 }
 
-/* max(x, 0) - x y + log1p(exp(-|x|)): neither exponential nor logarithm can overflow. */
+/* max(x, 0) - x y + log1p(exp(-|x|)): neither exponential nor logarithm can overflow.  max(x, 0) is
+ * (x + |x|) / 2, so that the slope at 0 is 1/2 - y: logits are 0 where a last layer starts at 0. */
 Ref build_bce(Builder *b, Ref logits, Ref target)
 {
     if (b->status != ST_OK)
         return REF_NONE;
     const uint32_t before = build_open(b, "loss");
-    const Ref positive = build_op2(b, OP_max, logits, zeros_like(b, logits));
-    const Ref e = build_op1(b, OP_exp, build_op1(b, OP_neg, build_op1(b, OP_abs, logits)));
+    const Ref size = build_op1(b, OP_abs, logits);
+    const Ref positive = build_scale(b, build_op2(b, OP_add, logits, size), 0.5);
+    const Ref e = build_op1(b, OP_exp, build_op1(b, OP_neg, size));
     const Ref linear = build_op2(b, OP_sub, positive, build_op2(b, OP_mul, logits, target));
     return build_close(b, before, build_op2(b, OP_add, linear, build_op1(b, OP_log1p, e)));
 }

@@ -8,7 +8,9 @@
 
 #include <cmocka.h>
 
+#include "ir/autodiff.h"
 #include "ir/base/rng.h"
+#include "ir/build_nn.h"
 #include "tests/book_nn.h"
 
 enum { BATCH = 3, STEPS = 3 };
@@ -97,11 +99,36 @@ static void composites_go_by_the_book(void **state)
     assert_true(compared > 400);
 }
 
+/* A last layer that starts at 0 gives logits of exactly 0. */
+static void cross_entropy_has_its_slope_at_0(void **state)
+{
+    Ctx cx;
+    Arena *arena = arena_new();
+    Builder b = build_start(&cx, graph_new(arena));
+    (void)state;
+    ctx_init(&cx);
+    const Ref x = build_input(&b, INPUT_batch, "x", DT_F32, shape_of(1, 2));
+    const Ref y = build_input(&b, INPUT_batch, "y", DT_F32, shape_of(1, 2));
+    const Ref loss = build_reduce(&b, OP_sum, build_bce(&b, x, y), 1);
+    build_output(&b, build_get(&b, build_grad(&b, loss, &x, 1), 0), NULL);
+    Graph *g = graph_new(arena);
+    Tensor in[2], slope;
+    for (int i = 0; i < 2; i++)
+        in[i] = tensor_new(arena, (Type){ DT_F32, shape_of(1, 2) });
+    in[1].at[1] = 1;
+    if (b.status != ST_OK || autodiff_expand(&cx, b.g, g) != ST_OK ||
+        eval_graph(&cx, g, EVAL_F64, arena, in, &slope) != ST_OK)
+        fail_msg("%s", cx.msg);
+    assert_true(slope.at[0] == 0.5 && slope.at[1] == -0.5);
+    arena_free(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_go_by_the_book),
         cmocka_unit_test(composites_go_by_the_book),
+        cmocka_unit_test(cross_entropy_has_its_slope_at_0),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
