@@ -170,6 +170,8 @@ static Ref pad_box(Vjp *v, const VjpPart *p, const Shape *whole)
         a.pad.lo[i] = p->lo[i];
         a.pad.step[i] = p->step[i];
         a.pad.hi[i] = whole->dim[i] - p->lo[i] - last;
+        if (BUG(8))
+            a.pad.lo[i] = a.pad.hi[i], a.pad.hi[i] = p->lo[i];
     }
     return vjp_add_node(v, OP_pad, 1, &p->ct, NULL, &a);
 }
@@ -185,8 +187,7 @@ static Ref join_boxes(Vjp *v, VjpPart **box, int *n, int axis, const Type *whole
     Type gap = *whole;
     for (int i = 0; i < *n; i++) {
         if (box[i]->lo[axis] < at) {
-            box[left] = box[i];
-            left += !BUG(8);
+            box[left++] = box[i];
             continue;
         }
         gap.shape.dim[axis] = box[i]->lo[axis] - at;

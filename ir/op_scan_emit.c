@@ -225,7 +225,7 @@ static Status back_outputs(ScanGrad *s, Back *k, Builder *b)
         if (!is_accumulated(s, &s->term[i]) || k->slot[to] != 0)
             continue;
         Ref sum = k->acc[to];
-        for (uint32_t m = i; m < (BUG(13) ? i + 1 : s->nterm); m++)
+        for (uint32_t m = i; m < s->nterm; m++)
             if (s->term[m].to == to && is_accumulated(s, &s->term[m]))
                 sum = build_op2(b, OP_add, sum, k->map[s->term[m].ct]);
         TRY(b->status);
@@ -362,7 +362,7 @@ static void emit_terms(ScanGrad *s)
         else
             give_once(s, t->to, emit_product(s, t->ct, false));
     }
-    for (uint32_t i = 0; i < s->nstep; i++)
+    for (uint32_t i = 0; i + BUG(13) < s->nstep; i++)
         if (s->step_out[i] != REF_NONE)
             vjp_give(v, s->n.arg[s->ncarry + i], s->stack[s->step_out[i]]);
 }

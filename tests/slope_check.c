@@ -15,7 +15,11 @@
 #include "ir/base/rng.h"
 #include "ir/build.h"
 
-enum { SINGLES = 4 }; /* elements tried where a direction as a whole says nothing */
+enum {
+    SINGLES = 4,
+    SUSPECTS = 200
+}; /* elements tried where a direction as a whole says nothing,
+      or does not agree */
 static const double WIDTH = 1e-4;
 
 typedef struct Slopes {
@@ -32,6 +36,7 @@ typedef struct Slopes {
     Graph *loss;      /* g's inputs and one for each wrt, which is added to it; the loss */
     Tensor *at;       /* their values: g's, and zeros */
     Tensor *gradient; /* by wrt */
+    char said[400];   /* of the last direction that differs */
 } Slopes;
 
 static void fine(const Slopes *s, const char *what, Status status)
@@ -135,8 +140,9 @@ static double loss_at(Slopes *s, uint32_t k, const double *u, double width)
     return loss;
 }
 
-/* False when the differences do not agree on a slope. */
-static bool compare(Slopes *s, uint32_t k, const double *u)
+typedef enum Said { NOTHING, AGREES, DIFFERS } Said;
+
+static Said compare(Slopes *s, uint32_t k, const double *u)
 {
     const Tensor *g = &s->gradient[k];
     double slope[2], bend[2], have = 0, size = 0, largest = 0;
@@ -149,6 +155,8 @@ static bool compare(Slopes *s, uint32_t k, const double *u)
         largest = fmax(largest, fmax(fabs(up), fabs(down)));
     }
     for (int64_t i = 0; i < shape_count(&g->type.shape); i++) {
+        if (u[i] == 0)
+            continue;
         have += g->at[i] * u[i];
         size += fabs(g->at[i] * u[i]);
     }
@@ -156,51 +164,129 @@ static bool compare(Slopes *s, uint32_t k, const double *u)
     const double scale = fmax(fabs(want), fabs(slope[1])) + noise;
     if (!isfinite(want) || fabs(slope[0] - slope[1]) > 1e-4 * scale + noise ||
         (bend[1] > 0.8 * bend[0] && bend[1] > 1e-4 * scale + noise))
-        return false;
-    s->v->compared++;
+        return NOTHING;
     if (fabs(want - have) <= 1e-4 * scale + 1e-9 * size + 10 * noise)
-        return true;
-    if (!s->v->wrong)
-        snprintf(s->v->text, sizeof s->v->text,
-                 "grad %%%u by %%%u %s: differences say %.10g, the gradient %.10g", s->grad,
-                 s->wrt[k], type_str(&g->type), want, have);
-    s->v->wrong = true;
-    return true;
+        return AGREES;
+    snprintf(s->said, sizeof s->said,
+             "grad %%%u by %%%u %s: differences say %.10g, the gradient %.10g", s->grad, s->wrt[k],
+             type_str(&g->type), want, have);
+    return DIFFERS;
+}
+
+/* One element alone; all others stay. */
+static Said compare_one(Slopes *s, uint32_t k, double *u, int64_t at)
+{
+    memset(u, 0, (size_t)shape_count(&s->gradient[k].type.shape) * sizeof *u);
+    u[at] = 1;
+    return isfinite(s->gradient[k].at[at]) ? compare(s, k, u) : NOTHING;
+}
+
+/* Kinks of many elements may cancel out in the sum, so that a direction which differs is held
+ * against its elements. */
+static Said compare_suspects(Slopes *s, uint32_t k, double *u, int64_t n)
+{
+    for (int64_t i = 0; i < n && i < SUSPECTS; i++) {
+        const int64_t at = n <= SUSPECTS ? i : (int64_t)rng_below(&s->rng, (uint64_t)n);
+        if (compare_one(s, k, u, at) == DIFFERS)
+            return DIFFERS;
+    }
+    return NOTHING;
 }
 
 static void compare_wrt(Slopes *s, uint32_t k)
 {
     const int64_t n = shape_count(&s->gradient[k].type.shape);
     double *u = arena_array(s->arena, double, n + 1);
-    bool said = n == 0;
-    for (int64_t i = 0; i < n; i++)
-        u[i] = (rng_below(&s->rng, 2) ? 1 : -1) * (0.5 + rng_unit(&s->rng));
-    said = said || compare(s, k, u);
-    for (int i = 0; i < SINGLES && n > 0 && !said; i++) {
-        memset(u, 0, (size_t)n * sizeof *u);
-        u[rng_below(&s->rng, (uint64_t)n)] = 1;
-        said = compare(s, k, u);
+    for (int64_t i = 0; i < n; i++) { /* NaN is 0 times infinity: an edge, as a kink is one */
+        const double to = (rng_below(&s->rng, 2) ? 1 : -1) * (0.5 + rng_unit(&s->rng));
+        u[i] = isfinite(s->gradient[k].at[i]) ? to : 0;
     }
-    s->v->undecided += !said;
+    Said said = n ? compare(s, k, u) : AGREES;
+    if (said == DIFFERS)
+        said = compare_suspects(s, k, u, n);
+    else
+        for (int i = 0; i < SINGLES && said == NOTHING; i++)
+            said = compare_one(s, k, u, (int64_t)rng_below(&s->rng, (uint64_t)n));
+    s->v->compared += said != NOTHING;
+    s->v->undecided += said == NOTHING;
+    if (said == DIFFERS && !s->v->wrong) {
+        s->v->wrong = true;
+        memcpy(s->v->text, s->said, sizeof s->said);
+    }
+}
+
+static void check_grad(Slopes *s, Ref grad)
+{
+    s->arena = arena_new();
+    s->grad = grad;
+    s->wrt = s->g->node[grad].arg + 1;
+    s->nwrt = s->g->node[grad].nargs - 1;
+    find_gradient(s);
+    make_loss(s);
+    for (uint32_t k = 0; k < s->nwrt; k++)
+        compare_wrt(s, k);
+    arena_free(s->arena);
+}
+
+/* g and one grad node more, of a sum of all its float outputs with random weights, by some of its float
+ * inputs; NULL when something on the way has no gradient, or needs one that cannot be built. */
+static Graph *with_grad_of_outputs(Slopes *s, Arena *arena)
+{
+    const Graph *g = s->g;
+    Graph *more = graph_new(arena), *expanded = graph_new(arena);
+    fine(s, "copy", graph_copy(s->cx, g, more));
+    Builder b = build_start(s->cx, more);
+    Ref loss = build_scalar(&b, DT_F32, 0), *wrt = arena_array(arena, Ref, g->ninput + 1);
+    int nwrt = 0;
+    bool *second = arena_array(arena, bool, g->nnode); /* order: jumps where the first has a kink */
+    for (Ref r = 1; r < g->nnode; r++) {
+        second[r] = g->node[r].op == OP_grad;
+        for (uint32_t i = 0; i < g->node[r].nargs; i++)
+            second[r] |= second[g->node[r].arg[i]];
+    }
+    for (uint32_t o = 0; o < g->nout; o++) {
+        const Type t = build_type(&b, g->out[o].value);
+        if (!dtype_is_float(t.dt) || second[g->out[o].value])
+            continue;
+        const Ref x = build_cast(&b, g->out[o].value, DT_F32);
+        const Ref sum = build_reduce(&b, OP_sum, x, (1u << t.shape.rank) - 1);
+        loss = build_op2(&b, OP_add, loss, build_scale(&b, sum, 0.5 + rng_unit(&s->rng)));
+    }
+    for (uint32_t i = 0; i < g->ninput; i++)
+        if (dtype_is_float(g->node[g->input[i]].type.dt) && (nwrt == 0 || rng_below(&s->rng, 2)))
+            wrt[nwrt++] = g->input[i];
+    if (nwrt == 0)
+        return NULL;
+    const Ref grad = build_grad(&b, loss, wrt, nwrt);
+    build_output(&b, build_get(&b, grad, 0), NULL);
+    fine(s, "build", b.status);
+    const Status status = autodiff_expand(s->cx, b.g, expanded);
+    if (status != ST_OK && !strstr(s->cx->msg, "no gradient") &&
+        !strstr(s->cx->msg, "its gradient"))
+        fine(s, "autodiff", status);
+    return status == ST_OK ? b.g : NULL;
 }
 
 SlopeVerdict slope_check(Ctx *cx, const Graph *g, const Tensor *in, uint64_t seed)
 {
     SlopeVerdict v = { 0 };
     Slopes s = { .cx = cx, .g = g, .in = in, .v = &v };
+    Arena *arena = arena_new();
     rng_init(&s.rng, seed, 7);
-    for (Ref r = 1; r < g->nnode; r++) {
-        if (g->node[r].op != OP_grad)
-            continue;
-        s.arena = arena_new();
-        s.grad = r;
-        s.wrt = g->node[r].arg + 1;
-        s.nwrt = g->node[r].nargs - 1;
-        find_gradient(&s);
-        make_loss(&s);
-        for (uint32_t k = 0; k < s.nwrt; k++)
-            compare_wrt(&s, k);
-        arena_free(s.arena);
+    if (autodiff_expand(cx, g, graph_new(arena)) != ST_OK) {
+        v.refused = true;
+        snprintf(v.text, sizeof v.text, "%.300s", cx->msg);
+        arena_free(arena);
+        return v;
     }
+    for (Ref r = 1; r < g->nnode; r++)
+        if (g->node[r].op == OP_grad)
+            check_grad(&s, r);
+    s.g = with_grad_of_outputs(&s, arena);
+    if (s.g)
+        for (Ref r = g->nnode; r < s.g->nnode; r++)
+            if (s.g->node[r].op == OP_grad)
+                check_grad(&s, r);
+    arena_free(arena);
     return v;
 }
