@@ -87,8 +87,8 @@ static Ref activation(Builder *b, Activation a, Ref x, double slope)
     case ACT_RELU:
         return build_op2(b, OP_max, x, zeros_like(b, x));
     case ACT_LEAKY_RELU:
-        return build_select(b, build_op2(b, OP_lt, x, zeros_like(b, x)), build_scale(b, x, slope),
-                            x);
+        return build_select(b, build_op2(b, OP_lt, zeros_like(b, x), x), x,
+                            build_scale(b, x, slope)); /* at 0 the slope is that below */
     case ACT_GELU:
         return gelu(b, x);
     case ACT_GELU_TANH:
@@ -135,6 +135,6 @@ Ref build_prelu(Builder *b, Ref x, Ref weight)
     const bool shared = build_type(b, weight).shape.dim[0] == 1;
     const Ref slope = shared ? build_reshape(b, weight, shape_of(0))
                              : build_like(b, weight, x, (1u << (s.rank - 1)) - 1);
-    const Ref below = build_op2(b, OP_lt, x, zeros_like(b, x));
-    return build_close(b, before, build_select(b, below, build_op2(b, OP_mul, x, slope), x));
+    const Ref above = build_op2(b, OP_lt, zeros_like(b, x), x);
+    return build_close(b, before, build_select(b, above, x, build_op2(b, OP_mul, x, slope)));
 }
