@@ -81,7 +81,7 @@ class Record:
     def give(self, name, x):
         """The values themselves, not how they are drawn."""
         del self.meta[f"fill.{name}"]
-        self.tensor[f"given.{name}"] = x.numpy().astype(np.float32)
+        self.tensor[f"given.{name}"] = np.array(x.numpy(), np.float32, order="C")
         return x.float().double()
 
     def put(self, name, x):
@@ -119,7 +119,7 @@ class Case:
     spread  name -> (offset, scale) of parameters and inputs that want other than the usual, or
             ("below", k) for whole numbers
     words   the first input holds numbers below this, as from text
-    given   name -> function of the drawn parameter: what it gives is stored
+    given   name -> function of the drawn parameter or input: what it gives is stored
     rows    how many of the batch count
     predict what a user reads from the output in eval mode
     train   whether a training step is recorded
@@ -252,6 +252,8 @@ def record(case):
         how = case.spread.get(name, (0, 2))
         shape = (case.batch, *shape)
         x[name] = r.fill_below(name, shape, how[1]) if how[0] == "below" else r.fill(name, shape, *how)
+        if name in case.given:
+            x[name] = r.give(name, case.given[name](x[name]))
     shape = tuple(copy.deepcopy(net).train()(*x.values()).shape)
     y = fill_target(case, r, shape)
 

@@ -104,6 +104,20 @@ def dense():
     yield layer("activations", *some, spread={"x11": (0, 4), "x12": (0, 4), "x13": (0, 8), "x9": (0, 32)})
 
 
+def corners():
+    """Slopes where the formula changes, and of equal values."""
+    def at(*values):
+        return lambda x: torch.tensor(values, dtype=torch.float64).expand(x.shape[0], -1).reshape(x.shape)
+
+    some = [row(a, (7,), Function(f)) for a, f in ACTIVATIONS.items() if a != "softmax"]
+    some += [row("max_pool1d", (6, 1), nn.MaxPool1d(3), channels_first, kernel=3),
+             row("global_max_pool", (6, 1), nn.AdaptiveMaxPool1d(1), channels_first)]
+    given = {("x" if i == 0 else f"x{i + 1}"): at(0, 3, -3, 6, -6, 1, -1) for i in range(len(ACTIVATIONS) - 1)}
+    given[f"x{len(given) + 1}"] = at(1, 2, 2, 0, 0, 0)
+    given[f"x{len(given) + 1}"] = at(1, 2, 2, 0, 2, 0)
+    yield layer("activations-corners", *some, given=given)
+
+
 def convolutions():
     cf = channels_first
     yield layer("conv1d", row("conv1d", (7, 3), nn.Conv1d(3, 5, 3, padding="same"), cf, filters=5, kernel=3),
@@ -414,6 +428,6 @@ def moves():
 
 
 def cases():
-    for some in (dense, convolutions, pools, norms, recurrent, attentions, masked, embeddings,
+    for some in (dense, corners, convolutions, pools, norms, recurrent, attentions, masked, embeddings,
                  cells, moves):
         yield from some()

@@ -44,7 +44,7 @@ def kl(p, y):
     return F.kl_div(F.log_softmax(p, -1), y, reduction="batchmean")
 
 
-def loss(name, torch_loss, keys=None, target="like", units=3, x=(5,), predict=lambda p: p):
+def loss(name, torch_loss, keys=None, target="like", units=3, x=(5,), predict=lambda p: p, given=None):
     """Of five rows the last does not count."""
     kind = name.split("-")[0]
     layers = [{"name": "l", "type": "dense", "units": units}, {"name": "end", "type": "flatten", "input": "l"}]
@@ -52,13 +52,17 @@ def loss(name, torch_loss, keys=None, target="like", units=3, x=(5,), predict=la
              "loss": {"type": kind, **(keys or {})}, "optimizer": {"type": "sgd"}}
     model["loss"]["prediction"] = model["layers"][-1]["name"]
     return Case("loss-" + name, model, lambda: Net(units, inputs=x[-1]), {"x": x}, loss=torch_loss, target=target,
-                predict=predict, batch=5, rows=4)
+                predict=predict, batch=5, rows=4, given=given)
 
 
 def losses():
     yield loss("mse", nn.MSELoss())
     yield loss("mae", nn.L1Loss(), x=(3, 5))
     yield loss("huber", nn.HuberLoss(delta=0.75), {"delta": 0.75})
+    level = {"l.weight": torch.zeros_like, "l.bias": lambda b: torch.tensor([0.5, -0.25, 1]).double()}
+    corner = ("given", lambda y: torch.tensor([0.5, 0.75, -3]).double().expand(y.shape))
+    yield loss("mae-corners", nn.L1Loss(), target=corner, given=level)
+    yield loss("huber-corners", nn.HuberLoss(), target=corner, given=level)
     yield loss("cross_entropy", nn.CrossEntropyLoss(), target=("below", 7), units=7, predict=softmax)
     yield loss("cross_entropy-smooth", nn.CrossEntropyLoss(label_smoothing=0.1), {"label_smoothing": 0.1},
                target=("below", 7), units=7, predict=softmax)
