@@ -109,7 +109,15 @@ static const char layers_intro[] =
     "list of names.  Shapes are without the batch; channels come last.  Parameters are named and\n"
     "shaped as in PyTorch: `NAME.weight` (out, in), `NAME.weight_ih_l0` and so on.  Every layer "
     "must\n"
-    "lead to the prediction.  All layers have\n";
+    "lead to the prediction.\n\n"
+    "A layer, loss or optimizer with the name of one of PyTorch's is that one: tests compare outputs "
+    "and\n"
+    "gradients of all of them with what PyTorch gave.  Where one differs, or PyTorch has none, its "
+    "text\n"
+    "says so.  What always differs is the order of axes: PyTorch's (C, T) and (C, H, W) are (T, C) "
+    "and\n"
+    "(H, W, C).\n\n"
+    "All layers have\n";
 
 void model_describe(Strbuf *out)
 {
