@@ -143,6 +143,7 @@ void model_describe(Strbuf *out)
         strbuf_printf(out, "\n### `%s`\n\n%s%s.\n", t->name, t->help,
                       t->ninput == LAYER_SEVERAL ? "; takes two inputs or more"
                       : t->ninput == LAYER_PAIR  ? "; takes one input or two"
+                      : t->ninput == LAYER_ANY   ? "; takes one input or more"
                                                  : "");
         print_section(&key_layers, t->name, out);
         print_inner(t->name, out);

@@ -26,6 +26,7 @@ enum {
 };
 enum { EDGE_CONSTANT, EDGE_REFLECT, EDGE_REPLICATE, EDGE_CIRCULAR };
 enum { DECAY_ALL, DECAY_WEIGHTS };
+enum { REDUCE_SUM, REDUCE_MEAN, REDUCE_MAX, REDUCE_MIN, REDUCE_ARGMAX, REDUCE_ARGMIN };
 enum { SCORE_LINEAR, SCORE_TANH };
 enum { PRECISION_AUTO, PRECISION_F32 };
 
@@ -33,12 +34,16 @@ typedef struct LayerCx LayerCx;
 /* in[nin] is the input that the key "mask" names, where a layer has it. */
 typedef Status LayerFn(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out);
 
-enum { LAYER_SEVERAL = 2 /* two inputs or more */, LAYER_PAIR = 12 /* one or two */ };
+enum {
+    LAYER_SEVERAL = 2, /* two inputs or more */
+    LAYER_PAIR = 12,   /* one or two */
+    LAYER_ANY = 21     /* one or more */
+};
 
 typedef struct LayerType { /* one row of layers.def */
     const char *name;
     LayerFn *build;
-    int ninput; /* 1, LAYER_SEVERAL or LAYER_PAIR */
+    int ninput; /* 1, LAYER_SEVERAL, LAYER_PAIR or LAYER_ANY */
     const char *help;
 } LayerType;
 extern const LayerType layer_types[];
@@ -48,13 +53,13 @@ struct Layer { /* fields are the keys of layers.def; a type uses those of its ro
     const LayerType *type;
     const Json *at; /* for messages */
     int index;
-    const char *name, *type_name, *probe, *result, *mask, *tied;
+    const char *name, *type_name, *probe, *result, *mask, *tied, *equation;
     StrList input;
     int units, filters, layers, activation, ret, bias_kind, score, axis, axes, groups, heads,
         hidden;
-    int norm, init, edge, vocab, dim, blank;
-    bool bias, bidirectional, same, affine, causal, per_channel, reverse, rotary;
-    Dims kernel, stride, dilation, padding, output_padding, output, scale, ahead, behind;
+    int norm, init, edge, vocab, dim, blank, reduction;
+    bool bias, bidirectional, same, affine, causal, per_channel, reverse, rotary, keep;
+    Dims kernel, stride, dilation, padding, output_padding, output, scale, ahead, behind, over;
     double momentum, eps, rate, slope, alpha, start, init_value, fill, rotary_base;
     Shape shape;
     struct CellSpec *cell;

@@ -9,10 +9,12 @@
 const LayerType layer_types[] = {
 #define N                             LAYER_SEVERAL
 #define PAIR                          LAYER_PAIR
+#define ANY                           LAYER_ANY
 #define LAYER(type, fn, inputs, help) { #type, fn, inputs, help },
 #include "models/layers.def"
 #undef N
 #undef PAIR
+#undef ANY
 };
 const int layer_ntypes = sizeof layer_types / sizeof layer_types[0];
 

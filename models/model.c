@@ -175,7 +175,8 @@ static Status link_layers(Reader *r)
             l->input.at[0] = i == 0 ? "x" : m->layer[i - 1]->name;
         }
         const bool several = l->type->ninput == LAYER_SEVERAL, pair = l->type->ninput == LAYER_PAIR;
-        if (several ? l->input.n < 2 : l->input.n > 1 + pair)
+        const bool any = l->type->ninput == LAYER_ANY;
+        if (several ? l->input.n < 2 : !any && l->input.n > 1 + pair)
             return json_fail(r->cx, ST_VALUE, l->at, NULL, "%s wants %s, got %d", l->type->name,
                              several ? "two inputs or more"
                              : pair  ? "one input or two"

@@ -544,6 +544,69 @@ static void upsample_loop(const LayerRun *r, double *y)
     }
 }
 
+/* (B, T, C) over T: the largest of sign * x, times sign. */
+static void extreme(const LayerRun *r, double sign, double *y)
+{
+    const double *x = layer_run_in(r, "x");
+    for (int i = 0; i < B * C; i++) {
+        y[i] = -INFINITY;
+        for (int t = 0; t < T; t++)
+            y[i] = fmax(y[i], sign * x[(i / C * T + t) * C + i % C]);
+        y[i] *= sign;
+    }
+}
+
+static void reduce_max_loop(const LayerRun *r, double *y)
+{
+    extreme(r, 1, y);
+}
+
+static void reduce_min_loop(const LayerRun *r, double *y)
+{
+    extreme(r, -1, y);
+}
+
+static void reduce_mean_loop(const LayerRun *r, double *y)
+{
+    const double *x = layer_run_in(r, "x");
+    memset(y, 0, B * 7 * sizeof *y);
+    for (int i = 0; i < B * 5 * 7 * 3; i++)
+        y[i / 105 * 7 + i / 3 % 7] += x[i] / 15;
+}
+
+/* The rows of the embedding at the place of the largest of each column. */
+static void argmax_loop(const LayerRun *r, double *y)
+{
+    const double *x = layer_run_in(r, "x"), *w = layer_run_in(r, "l.weight");
+    for (int i = 0; i < B * C; i++) {
+        int at = 0;
+        for (int t = 1; t < T; t++)
+            if (x[(i / C * T + t) * C + i % C] > x[(i / C * T + at) * C + i % C])
+                at = t;
+        y[2 * i] = w[2 * at];
+        y[2 * i + 1] = w[2 * at + 1];
+    }
+}
+
+static void einsum_loop(const LayerRun *r, double *y)
+{
+    const double *x = layer_run_in(r, "x"), *z = layer_run_in(r, "z");
+    for (int i = 0; i < B * T * 4; i++) {
+        const int b = i / (T * 4), row = i / 4 % T, k = i % 4;
+        y[i] = 0;
+        for (int c = 0; c < C; c++)
+            y[i] += x[(b * T + row) * C + c] * z[(b * 4 + k) * C + c];
+    }
+}
+
+static void einsum_one_loop(const LayerRun *r, double *y)
+{
+    const double *x = layer_run_in(r, "x");
+    memset(y, 0, B * 21 * sizeof *y);
+    for (int i = 0; i < B * 105; i++)
+        y[i / 105 * 21 + i % 3 * 7 + i / 3 % 7] += x[i];
+}
+
 /* T steps of y from those of x at index[] */
 static void pick(const LayerRun *r, const int *index, int n, double *y)
 {
@@ -717,6 +780,20 @@ static const LayerCase cases[] = {
     { "subtract", L "\"subtract\", \"input\": [\"x\", \"z\", \"z\"]}", "[5, 6]", "[5, 6]", "[5, 6]",
       subtract_loop },
     { "transpose", L "\"transpose\"}", "[5, 6]", "[6, 5]", NULL, transpose_loop },
+    { "reduce, max", L "\"reduce\", \"op\": \"max\", \"axes\": 0}", "[5, 6]", "[6]", NULL,
+      reduce_max_loop },
+    { "reduce, min", L "\"reduce\", \"op\": \"min\", \"axes\": -2}", "[5, 6]", "[6]", NULL,
+      reduce_min_loop },
+    { "reduce, mean", L "\"reduce\", \"op\": \"mean\", \"axes\": [-1, 0], \"keep\": true}",
+      "[5, 7, 3]", "[1, 7, 1]", NULL, reduce_mean_loop },
+    { "reduce, argmax",
+      "{\"type\": \"reduce\", \"op\": \"argmax\", \"axes\": 0}, " L
+      "\"embedding\", \"vocab\": 5, \"dim\": 2}",
+      "[5, 6]", "[6, 2]", NULL, argmax_loop },
+    { "einsum", L "\"einsum\", \"equation\": \"bij, bkj -> bik\", \"input\": [\"x\", \"z\"]}",
+      "[5, 6]", "[5, 4]", "[4, 6]", einsum_loop },
+    { "einsum of one", L "\"einsum\", \"equation\": \"bijk -> bkj\"}", "[5, 7, 3]", "[3, 7]", NULL,
+      einsum_one_loop },
     { "transformer_block with dropout",
       L "\"transformer_block\", \"heads\": 2, \"dropout\": 0.3, \"activation\": \"silu\"}",
       "[5, 6]", "[5, 6]" },
