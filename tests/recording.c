@@ -167,7 +167,7 @@ static void data_shape(Recording *r)
 
 void recording_model(Recording *r)
 {
-    enum { MOST = 16 };
+    enum { MOST = 64 };
     const char *set[MOST], *path = checkpoint_get(r->file, "file");
     int nset = 0;
     char *rest = arena_strdup(r->arena, path ? recording_text(r, "set") : "");

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Records what PyTorch computes, for tests/test_recorded.c to compare gtc with.
+"""Records what PyTorch computes, for tests/recording_check.c to compare gtc with.
 
     make.py [NAME...]        writes NAME.safetensors beside this file; all cases without NAME
     make.py --list           the names
