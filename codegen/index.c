@@ -700,18 +700,19 @@ IxRange ix_range_guarded(IxPool *p, Ix a, const IxRange *rng, unsigned nrng, con
         for (uint32_t j = 0; j < e.nterm && gx.nterm; j++)
             if (e.term[j].atom == gx.term[0].atom && e.term[j].coef % gx.term[0].coef == 0)
                 k = e.term[j].coef / gx.term[0].coef;
-        if (k <= 0)
+        if (k == 0)
             continue;
         const IxRange d = ix_range_guarded(p, ix_sub(p, a, ix_scale(p, g[i].ix, k)), rng, nrng,
                                            g + i + 1, nguard - i - 1);
         if (range_empty(d))
             return EMPTY;
-        if (g[i].lo > -FAR) {
-            const int64_t lo = size_add(size_mul(k, g[i].lo), d.lo);
+        const bool up = k > 0;
+        if (up ? g[i].lo > -FAR : g[i].hi < FAR) {
+            const int64_t lo = size_add(size_mul(k, up ? g[i].lo : g[i].hi - 1), d.lo);
             r.lo = lo > r.lo ? lo : r.lo;
         }
-        if (g[i].hi < FAR) {
-            const int64_t hi = size_add(size_mul(k, g[i].hi - 1), d.hi);
+        if (up ? g[i].hi < FAR : g[i].lo > -FAR) {
+            const int64_t hi = size_add(size_mul(k, up ? g[i].hi - 1 : g[i].lo), d.hi);
             r.hi = hi < r.hi ? hi : r.hi;
         }
     }

@@ -267,6 +267,8 @@ static void tile_body(Low *l, bool zero)
             const Stage *st = &l->s->stage[l->n->root[i]];
             at_point(l, j);
             const Val v = zero ? low_const(l, 0, REG_F32) : low_value(l, st->e);
+            if (st->pick)
+                l->env[st->pick] = low_pick(l, stages_expr(l->s, st->e));
             for (int k = 0; k < st->nstore; k++)
                 low_store(l, &st->store[k], v);
         }

@@ -83,6 +83,8 @@ void low_close(Low *l, Open o);
 BufId low_buf(Low *l, uint16_t b);
 /* The expression at the present point: l->env, l->vec and l->w say which. */
 Val low_value(Low *l, ExprId id);
+/* The place of the pick of an AT expression whose value is known here. */
+Ix low_pick(Low *l, const Expr *at);
 void low_store(Low *l, const Store *st, Val v);
 
 #endif

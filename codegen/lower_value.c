@@ -349,6 +349,9 @@ static Val ev_rand(Low *l, ExprId id, const Expr *e)
         return by_lanes(l, id);
     Val arg[5];
     for (int i = 0; i < 5; i++)
+        if (along_lanes(l, stages_expr(l->s, e->arg[i])))
+            return by_lanes(l, id); /* a key under a guard */
+    for (int i = 0; i < 5; i++)
         arg[i] = as_reg(l, low_value(l, e->arg[i]), i < 4 + BUG(50) ? REG_I32 : REG_I64);
     ix_is_const(l->p, e->ix[1], &row);
     const Val first =
@@ -392,14 +395,27 @@ static Val ev_when(Low *l, ExprId id, const Expr *e)
 }
 
 /* The pick gets a variable of its own at each point; equal points share it. */
+static Var known_pick(Low *l, const Expr *at, Key *key)
+{
+    const Expr *row = stages_expr(l->s, at->arg[0]);
+    low_key(l, EXPR_PICK_OF | at->var, row->dep, row->ndep, key);
+    return (Var)low_known(l, EXPR_PICK_OF | at->var, key);
+}
+
+Ix low_pick(Low *l, const Expr *at)
+{
+    Key key;
+    const Var v = known_pick(l, at, &key);
+    gtc_assert(v, "a pick is used before it is made");
+    return ix_var(l->p, v);
+}
+
 static Val ev_at(Low *l, ExprId id, const Expr *e)
 {
-    const Expr *row = stages_expr(l->s, e->arg[0]);
-    if (along_lanes(l, row))
+    if (along_lanes(l, stages_expr(l->s, e->arg[0])))
         return by_lanes(l, id);
     Key key;
-    low_key(l, EXPR_PICK_OF | e->var, row->dep, row->ndep, &key);
-    Var v = (Var)low_known(l, EXPR_PICK_OF | e->var, &key);
+    Var v = known_pick(l, e, &key);
     if (!v) {
         v = ix_var_new(l->p, ix_var_name(l->p, e->var), ix_var_count(l->p, e->var));
         const Val at = low_value(l, e->arg[0]);

@@ -70,8 +70,8 @@ static void reads_own(void *arg, const Expr *e)
 /* May unit u run in nest n, tile by tile? */
 static bool nest_takes(Stages *s, const Nest *n, const Nest *u)
 {
-    if (n->when != u->when || n->naxis != u->naxis ||
-        memcmp(n->axis, u->axis, sizeof(Var) * (size_t)n->naxis) != 0 ||
+    if (s->stage[n->root[0]].adds || s->stage[u->root[0]].adds || n->when != u->when ||
+        n->naxis != u->naxis || memcmp(n->axis, u->axis, sizeof(Var) * (size_t)n->naxis) != 0 ||
         n->nroot == MAX_NEST_ROOTS || n->nred + u->nred > MAX_NEST_REDS)
         return false;
     struct Conflict c = { s, n, true, false };

@@ -109,6 +109,13 @@ static bool is_wide(const Stages *s, const Nest *n)
     return wide;
 }
 
+/* Lanes along v add to elements of their own. */
+static bool adds_apart(Stages *s, const Nest *n, Var v)
+{
+    const Stage *st = &s->stage[n->root[0]];
+    return !st->adds || map_stride(s, st->store[0].ix, s->buf[st->store[0].buf].rank, v, 1) == 1;
+}
+
 static void choose_vector(Stages *s, const Target *t, Nest *n)
 {
     double best = 1e300;
@@ -116,7 +123,7 @@ static void choose_vector(Stages *s, const Target *t, Nest *n)
     if (is_wide(s, n))
         return;
     for (int i = n->naxis - 1; i >= 0; i--) {
-        if (ix_var_count(s->pool, n->axis[i]) < 2)
+        if (ix_var_count(s->pool, n->axis[i]) < 2 || !adds_apart(s, n, n->axis[i]))
             continue;
         const double c = vector_cost(s, n, n->axis[i], false, t->lanes, &narrow);
         if (narrow && c < best) {
@@ -459,7 +466,7 @@ void plan_nest(Stages *s, const Target *t, Nest *n, const int64_t *span, bool pl
     for (int i = 0; i < n->naxis; i++)
         n->tile[i] = 1;
     n->nv = 1;
-    if (plain)
+    if (plain || (n->nred && s->stage[n->root[0]].adds))
         return;
     choose_vector(s, t, n);
     if (n->row) {

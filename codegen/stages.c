@@ -11,6 +11,27 @@
 #include "ir/base/bug.h"
 #include "ir/base/size.h"
 
+/* Sums are made where they go, if that is one place and as wide as a register; else they go there
+ * afterwards. */
+static void scatter_root(Demand *d, int scope, Ref r, const Place *place, int nplace)
+{
+    Type type = d->g[scope]->node[r].type;
+    if (nplace == 1 && !place->has_lead &&
+        (type.dt == DT_F32 || type.dt == DT_I32 || type.dt == DT_I64)) {
+        demand_scatter(d, scope, r, place);
+        return;
+    }
+    type.dt = dtype_is_float(type.dt) ? DT_F32 : type.dt == DT_U8 ? DT_I32 : type.dt;
+    const char *name = arena_printf(d->s->arena, "%c%u_sum", "pq"[scope], r);
+    const Place own = { .buf = demand_buffer(d, name, &type, 0) };
+    demand_scatter(d, scope, r, &own);
+    Ix at[MAX_RANK];
+    Var axis[MAX_RANK];
+    const int naxis = demand_axes(d, &type.shape, false, at, axis);
+    const ExprId e = demand_read(d, &(Binding){ .bound = true, .buf = own.buf }, at, &type.shape);
+    demand_root(d, scope, r, axis, naxis, e, at, &type.shape, place, nplace);
+}
+
 /* A root that stores node r; a concat is written part by part, each to its place. */
 static void root(Demand *d, int scope, Ref r, const Place *place, int nplace)
 {
@@ -22,6 +43,10 @@ static void root(Demand *d, int scope, Ref r, const Place *place, int nplace)
         at[0] = ix_var(d->s->pool, axis[0]);
         demand_root(d, scope, r, axis, 1, demand_compute(d, scope, r, at), at, &n->type.shape,
                     place, nplace);
+        return;
+    }
+    if (n->op == OP_scatter_add && !d->bind[scope][r].bound) {
+        scatter_root(d, scope, r, place, nplace);
         return;
     }
     if (n->op != OP_concat) {

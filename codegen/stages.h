@@ -88,6 +88,8 @@ typedef struct Stage {
     uint8_t nstore;
     uint8_t when; /* When */
     StageId acc;  /* the stage whose accumulator it adds to (itself) */
+    bool adds;    /* root: reads what it stores, at the same index, so its points come one by one */
+    Var pick;     /* that the index uses whose points are not in order, or 0 */
     Ref node;     /* of the body graph (for dumps and for storing on demand) */
     bool in_scan; /* node is of the scan's body */
 } Stage;

@@ -447,6 +447,15 @@ static ExprId index_at(Demand *d, int scope, Ref r, const Ix *lead, int axis, co
     return demand_value(d, scope, index, at);
 }
 
+static ExprId at_pick(Demand *d, Var pick, ExprId row, ExprId e)
+{
+    return expr_add(d->s, &(Expr){ .kind = EX_AT,
+                                   .reg = stages_expr(d->s, e)->reg,
+                                   .nargs = 2,
+                                   .arg = { row, e },
+                                   .var = pick });
+}
+
 /* A row that an expression names; one that is known is a view. */
 static ExprId demand_gather(Demand *d, int scope, Ref r, const Ix *at)
 {
@@ -471,36 +480,39 @@ static ExprId demand_gather(Demand *d, int scope, Ref r, const Ix *at)
     const Var pick = stages_pick(d->s, row, rows);
     ain[axis] = ix_var(p, pick);
     const ExprId value = demand_value(d, scope, n->arg[0], ain);
-    return expr_add(d->s, &(Expr){ .kind = EX_AT,
-                                   .reg = stages_expr(d->s, value)->reg,
-                                   .nargs = 2,
-                                   .arg = { row, value },
-                                   .var = pick });
+    return at_pick(d, pick, row, value);
 }
 
-/* Each row of the result asks all items whether they are its own. */
-static ExprId demand_scatter_add(Demand *d, int scope, Ref r, const Ix *at)
+void demand_scatter(Demand *d, int scope, Ref r, const Place *place)
 {
+    IxPool *p = d->s->pool;
     const Graph *g = d->g[scope];
     const Node *n = &g->node[r];
-    const Shape *in = &g->node[n->arg[0]].type.shape;
+    const Shape *items = &g->node[n->arg[0]].type.shape, *sums = &n->type.shape;
     const int axis = n->attr.scatter.axis, nindex = g->node[n->arg[1]].type.shape.rank;
-    const double last = (double)(n->attr.scatter.extent - 1);
     const RegType reg = reg_of(n->type.dt);
-    Ix ain[MAX_RANK], rat[MAX_RANK];
-    Var red[MAX_RANK];
-    const int nred = reduced(d, in->dim + axis, nindex - axis, rat, red);
-    for (int i = 0; i < in->rank; i++)
-        ain[i] = i < axis ? at[i] : i < nindex ? rat[i - axis] : at[axis + 1 + i - nindex];
-    ExprId index = index_at(d, scope, r, at, axis, rat);
-    index = elementwise(d, REG_I32, OP_max, 2, (ExprId[]){ index, constant(d, 0, REG_I32) });
-    index = elementwise(d, REG_I32, OP_min, 2, (ExprId[]){ index, constant(d, last, REG_I32) });
-    const ExprId row =
-        expr_add(d->s, &(Expr){ .kind = EX_INDEX, .reg = REG_I32, .nix = 1, .ix = &at[axis] });
-    const ExprId own = elementwise(d, REG_BOOL, OP_eq, 2, (ExprId[]){ index, row });
-    const ExprId x = demand_value(d, scope, n->arg[0], ain);
-    const ExprId e = elementwise(d, reg, OP_select, 3, (ExprId[]){ own, x, constant(d, 0, reg) });
-    return reduction(d, r, scope, OP_add, at, n->type.shape.rank, red, nred, e);
+    Ix at[MAX_RANK], to[MAX_RANK];
+    Var var[MAX_RANK];
+    int nvar = demand_axes(d, sums, false, to, var);
+    demand_root(d, scope, r, var, nvar, constant(d, 0, reg), to, sums, place, 1);
+
+    nvar = demand_axes(d, items, false, at, var);
+    for (int i = 0; i < sums->rank; i++)
+        to[i] = i < axis ? at[i] : i > axis ? at[i - axis - 1 + nindex] : 0;
+    const ExprId row = index_at(d, scope, r, at, axis, at + axis);
+    const Var pick = sums->dim[axis] > 1 ? stages_pick(d->s, row, sums->dim[axis]) : 0;
+    if (pick)
+        to[axis] = ix_var(p, pick);
+    const Binding sum = { true, place->has_lead, place->buf, place->lead };
+    const ExprId term[2] = { demand_read(d, &sum, to, sums),
+                             demand_value(d, scope, n->arg[0], at) };
+    ExprId e = elementwise(d, reg, OP_add, 2, term);
+    if (pick)
+        e = at_pick(d, pick, row, e);
+    demand_root(d, scope, r, var, nvar, e, to, sums, place, 1);
+    Stage *st = &d->s->stage[d->s->nstage - 1];
+    st->adds = true;
+    st->pick = pick;
 }
 
 /* ---- running sums ------------------------------------------------------------------------ */
@@ -638,10 +650,9 @@ ExprId demand_compute(Demand *d, int scope, Ref r, const Ix *at)
             return demand_gather(d, scope, r, at);
         return n->op == OP_concat ? demand_concat(d, scope, r, at) : demand_view(d, scope, r, at);
     case CLASS_REDUCE:
-        return n->op == OP_fold          ? demand_fold(d, scope, r, at)
-               : n->op == OP_cumsum      ? demand_cumsum(d, scope, r, at)
-               : n->op == OP_scatter_add ? demand_scatter_add(d, scope, r, at)
-                                         : demand_reduce(d, scope, r, at);
+        return n->op == OP_fold     ? demand_fold(d, scope, r, at)
+               : n->op == OP_cumsum ? demand_cumsum(d, scope, r, at)
+                                    : demand_reduce(d, scope, r, at);
     case CLASS_CONTRACT:
         return demand_matmul(d, scope, r, at);
     default:

@@ -60,6 +60,9 @@ Var demand_axis(Demand *d, int64_t extent, int nth, bool red);
 /* Adds the stage that stores e, the element at[] of a value of this shape, in each place. */
 void demand_root(Demand *d, int scope, Ref r, const Var *axis, int naxis, ExprId e, const Ix *at,
                  const Shape *shape, const Place *place, int nplace);
+/* The stages of scatter_add r, whose sums are made in place->buf: zeros, then each item added to its
+ * row, in order. */
+void demand_scatter(Demand *d, int scope, Ref r, const Place *place);
 uint16_t demand_buffer(Demand *d, const char *name, const Type *t, int64_t lead); /* a temporary */
 
 #endif

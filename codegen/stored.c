@@ -63,7 +63,8 @@ static void mark_graph(Arena *arena, const Graph *g, uint8_t *stored)
         const Node *n = &g->node[r];
         if (n->op == OP_slice && whole[n->arg[0]] && has[n->arg[0]])
             mark(g, stored, below_views(g, n->arg[0], false));
-        const bool spreads = (n->op == OP_broadcast && n->attr.axes.mask) || n->op == OP_gather;
+        const bool spreads = (n->op == OP_broadcast && n->attr.axes.mask) || n->op == OP_gather ||
+                             n->op == OP_cumsum;
         const bool moves = spreads || is_heavy(n->op) || n->op == OP_window || n->op == OP_pad ||
                            n->op == OP_concat || n->op == OP_rand;
         for (uint32_t i = 0; i < n->nargs; i++) {
@@ -73,7 +74,7 @@ static void mark_graph(Arena *arena, const Graph *g, uint8_t *stored)
                 mark(g, stored, below_views(g, a, false));
             if (op_info[n->op].cls == CLASS_CONTRACT || n->op == OP_scan)
                 mark(g, stored, below_views(g, a, true));
-            if (n->op == OP_cumsum)
+            if (n->op == OP_cumsum || n->op == OP_scatter_add)
                 mark(g, stored, r);
             if (n->op == OP_scan && g->node[a].op == OP_concat)
                 stored[a] = 0; /* steps choose the part by a test of the step number */

@@ -143,7 +143,7 @@ static Ref soften(Grow *w, Op op, Ref x)
 {
     if (!w->opt->tame || !dtype_is_float(build_type(&w->b, x).dt))
         return x;
-    if (op == OP_exp || op == OP_expm1)
+    if (op == OP_exp || op == OP_expm1 || op == OP_sin || op == OP_cos)
         return build_op1(&w->b, OP_tanh, x);
     return build_shift(&w->b, build_op1(&w->b, OP_abs, x), 1);
 }
@@ -151,7 +151,7 @@ static Ref soften(Grow *w, Op op, Ref x)
 static bool touchy(Op op)
 {
     return op == OP_sqrt || op == OP_rsqrt || op == OP_log || op == OP_log1p || op == OP_exp ||
-           op == OP_expm1;
+           op == OP_expm1 || op == OP_sin || op == OP_cos;
 }
 
 static void grow_elementwise(Grow *w, Op op)
