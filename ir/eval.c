@@ -19,7 +19,7 @@
 #define EVAL_REGION(id)      eval_##id
 #define EVAL_TUPLE(id)       eval_##id
 #define EVAL_GRADIENT(id)    eval_##id
-static EvalFn *const eval_fn[OP_COUNT] = {
+EvalFn *const eval_fn[OP_COUNT] = {
 #define OP(id, args, cls, flags, prec, shape, attr, grad) [OP_##id] = EVAL_##cls(id),
 #include "ir/ops.def"
 };
@@ -28,9 +28,7 @@ struct EvalBody {
     Ctx *cx;
     const Graph *g;
     Arena *arena;
-    bool *live;     /* by Ref: some output needs it */
-    Ref *dead_head; /* by Ref r: the first value to release after r; 0: none */
-    Ref *dead_next; /* by Ref: the next of that list */
+    EvalLives lives;
     uint32_t *slot; /* by Ref: where its results stand in value[] */
     uint32_t nslot;
     Value *value;
@@ -45,16 +43,18 @@ static bool is_alias(Op op)
 }
 
 /* last[r]: the last node that reads r's memory; nnode for what an output reads. */
-static void find_lifetimes(EvalBody *b)
+EvalLives eval_lives(const Graph *g, Arena *arena)
 {
-    const Graph *g = b->g;
-    Ref *last = arena_array(b->arena, Ref, g->nnode);
+    const EvalLives lives = { .live = arena_array(arena, bool, g->nnode),
+                              .dead_head = arena_array(arena, Ref, g->nnode),
+                              .dead_next = arena_array(arena, Ref, g->nnode) };
+    Ref *last = arena_array(arena, Ref, g->nnode);
     for (uint32_t i = 0; i < g->nout; i++)
         last[g->out[i].value] = g->nnode;
     for (Ref r = g->nnode; r-- > 1;) {
         const Node *n = &g->node[r];
-        b->live[r] = last[r] != 0;
-        if (!b->live[r])
+        lives.live[r] = last[r] != 0;
+        if (!lives.live[r])
             continue;
         const Ref until = is_alias(n->op) ? last[r] : r;
         for (uint32_t k = 0; k < n->nargs; k++)
@@ -62,11 +62,12 @@ static void find_lifetimes(EvalBody *b)
                 last[n->arg[k]] = until;
     }
     for (Ref r = 1; r < g->nnode; r++) {
-        if (!b->live[r] || last[r] == g->nnode)
+        if (!lives.live[r] || last[r] == g->nnode)
             continue;
-        b->dead_next[r] = b->dead_head[last[r]];
-        b->dead_head[last[r]] = r;
+        lives.dead_next[r] = lives.dead_head[last[r]];
+        lives.dead_head[last[r]] = r;
     }
+    return lives;
 }
 
 Status eval_body_open(Ctx *cx, const Graph *g, EvalBody **out)
@@ -74,9 +75,7 @@ Status eval_body_open(Ctx *cx, const Graph *g, EvalBody **out)
     Arena *arena = arena_new();
     EvalBody *b = arena_array(arena, EvalBody, 1);
     *b = (EvalBody){ .cx = cx, .g = g, .arena = arena };
-    b->live = arena_array(arena, bool, g->nnode);
-    b->dead_head = arena_array(arena, Ref, g->nnode);
-    b->dead_next = arena_array(arena, Ref, g->nnode);
+    b->lives = eval_lives(g, arena);
     b->slot = arena_array(arena, uint32_t, g->nnode);
     b->input_index = arena_array(arena, uint32_t, g->nnode);
     uint32_t most = 0;
@@ -90,7 +89,6 @@ Status eval_body_open(Ctx *cx, const Graph *g, EvalBody **out)
         b->input_index[g->input[i]] = i;
     b->value = arena_array(arena, Value, b->nslot);
     b->arg = arena_array(arena, Value, most);
-    find_lifetimes(b);
     *out = b;
     return ST_OK;
 }
@@ -140,12 +138,12 @@ Status eval_body_run(EvalBody *b, EvalMode mode, const Value *in, double *const 
     Status status = ST_OK;
     memset(b->value, 0, b->nslot * sizeof *b->value);
     for (Ref r = 1; r < b->g->nnode && status == ST_OK; r++) {
-        if (!b->live[r])
+        if (!b->lives.live[r])
             continue;
         status = eval_node(b, &e, r, in);
         if (status != ST_OK && b->cx->node == 0)
             b->cx->node = r;
-        for (Ref dead = b->dead_head[r]; dead != 0; dead = b->dead_next[dead])
+        for (Ref dead = b->lives.dead_head[r]; dead != 0; dead = b->lives.dead_next[dead])
             release(b, dead);
     }
     for (uint32_t i = 0; i < b->g->nout && status == ST_OK; i++) {

@@ -59,6 +59,11 @@ static RowFn *const row_fn[OP_COUNT] = {
 #include "ir/ops.def"
 };
 
+void eval_row(Op op, int64_t n, double *out, const double *const *a, const int64_t *step)
+{
+    row_fn[op](n, out, a, step);
+}
+
 Status eval_elementwise(const Eval *e, const Node *n, const Value *arg, Value *out)
 {
     TRY(value_new(e, &n->type, out));

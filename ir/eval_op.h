@@ -29,6 +29,18 @@ typedef Status EvalFn(const Eval *e, const Node *n, const Value *arg, Value *out
 #define EW(id, args, flags, prec, shape, grad, value)
 #include "ir/ops.def"
 EvalFn eval_elementwise;
+extern EvalFn *const eval_fn[OP_COUNT];
+
+/* out[i] = the elementwise op of a[k][i * step[k]]; integers are not wrapped. */
+void eval_row(Op op, int64_t n, double *out, const double *const *a, const int64_t *step);
+
+/* What dies after which node. */
+typedef struct EvalLives {
+    bool *live;     /* by Ref: some output needs it */
+    Ref *dead_head; /* by Ref r: the first value to release after r; 0: none */
+    Ref *dead_next; /* by Ref: the next of that list */
+} EvalLives;
+EvalLives eval_lives(const Graph *g, Arena *arena);
 
 /* A graph made ready to be evaluated many times: what dies after which node. */
 typedef struct EvalBody EvalBody;
@@ -46,11 +58,11 @@ double value_round(const Eval *e, DType dt, double x);
 void value_round_all(const Eval *e, Value *v);
 Status eval_alloc(Ctx *cx, size_t bytes, void *out); /* *(void **)out; os->release frees */
 
-/* Loops over a shape with up to 4 strided operands.  Unit axes are dropped and axes that are
+/* Loops over a shape with up to 8 strided operands.  Unit axes are dropped and axes that are
  * contiguous in every operand merged, so inner loops are as long as they can be:
  *     for (nest_start(&w, &shape, 2, stride); w.more; nest_next(&w))
  *         for (i = 0; i < w.n; i++) a[w.off[0] + i * w.step[0]] ... */
-enum { NEST_OPERANDS = 4 };
+enum { NEST_OPERANDS = 8 };
 typedef struct Nest {
     bool more;
     int rank, noperand; /* rank of the outer loops */

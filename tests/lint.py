@@ -31,7 +31,7 @@ LIBRARY = ["ir/base", "ir", "passes", "codegen", "runtime", "models", "train"]
 # The nouns with which the extern symbols of a folder start; what users call starts with gtc_.
 NOUNS = {
     "ir/base": "arena bug ctx hash log os philox4x32 rng size status strbuf",
-    "ir": "attr autodiff build dtype eval graph infer nest op round scan shape tensor type value vjp",
+    "ir": "attr autodiff bound build dtype eval graph infer nest op oracle round scan shape tensor type value vjp",
     "passes": "group pass rewrite",
     "codegen": "demand emit expr ix kernel kir low map phase plan reg stages",
     "runtime": "cache cc device gtc jit memplan program store team",

@@ -2,19 +2,15 @@
 #ifndef GTC_TESTS_PROGRAM_CHECK_H
 #define GTC_TESTS_PROGRAM_CHECK_H
 
-#include "ir/eval.h"
+#include "ir/oracle.h"
 #include "runtime/gtc.h"
 
-/* A compiled program against the evaluator, step by step.
+/* A compiled program against the oracle, step by step.
  *
- * A Reference is computed once: the graph with its `grad` nodes expanded, run by eval_graph in f64
- * (and once more rounded to the dtypes), where what one step leaves in params and states is what
- * the next begins with.  A compiled program is then run alike, and every output, param and state is
- * compared after every step:
- *     |err| <= 1e-5 * largest |ref| of the tensor + 1e-4 * |ref|,  NaN at the same places;
- *     integers and bools equal.
- * An element whose rounded reference misses that bound too says nothing (a gradient that is zero
- * but for rounding, a decision between nearly equal numbers): it is skipped and counted. */
+ * A Reference is computed once: the graph with its `grad` nodes expanded, run by oracle_graph, where
+ * what one step leaves in params and states is what the next begins with, bounds and all.  A
+ * compiled program is then run alike, and every output, param and state is compared after every
+ * step (ir/oracle.h). */
 typedef struct Reference Reference;
 
 enum { CHECK_STEPS_MAX = 8 };
@@ -44,13 +40,16 @@ typedef struct ProgramCheck {
     void (*look)(void *arg, const GtcProgram *p);   /* before it runs; may be NULL */
     void *arg;                                      /* of both */
     bool may_refuse; /* kernels that gtc says it leaves to the interpreter: `refused` */
+    OracleLimits limits; /* { 0 }: every test on */
 } ProgramCheck;
 
 typedef struct ProgramVerdict {
     bool wrong, refused;
     char
         text[1200]; /* the first wrong element and the kernel that wrote it; why nothing compiled */
-    int64_t compared, skipped; /* elements, over all steps */
+    int64_t compared;         /* elements, over all steps */
+    int64_t undecided, loose; /* of them, as in OracleReport: compared, but the bound says little */
+    double worst, worst_rmse; /* largest error / bound */
     int kernels, plain;        /* launches of a step; those of the last-resort planner */
 } ProgramVerdict;
 

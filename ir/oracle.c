@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The oracle: the f64 evaluator with an interval around every element.
+ *
+ * Two correct programs for one graph differ: in the order of sums, in which products and sums
+ * became an fma, in where a 16-bit value was rounded, in the last bits of exp.  How far they may
+ * differ is no constant; it grows and shrinks with the numbers that flow.  So the oracle carries
+ * [lo, hi] along with every element, rounded outwards by what each op can lose in its dtype.
+ *
+ * Interval arithmetic and not a first-order error, because it needs no derivative (a monotone op is
+ * its own bound, row by row), because it is right at the kinks (max, abs, a square's zero), and
+ * because it answers the one question that a tolerance cannot: could this comparison have gone the
+ * other way?  Where it could, the interval spans both answers.  A second interval, in which every
+ * decision goes as it went in the reference, exists only downstream of such a place and tells how
+ * much of the first one is decision and how much is rounding.
+ *
+ * What it costs is correlation: x - x is no zero, and through a normalisation, a softmax or a
+ * recurrence intervals widen much more than errors do.  So eight samples go along: the same graph,
+ * where the result of every op is moved at random by about what the op errs by.  An element's
+ * spread over the samples is its error with every correlation in it, and an interval is cut to 16
+ * spreads around the reference after each op, so that it cannot run away and decisions that are
+ * clear stay closed.  Where a sample would be blind (max and abs that may take either side) it
+ * stands anywhere in the interval.
+ *
+ * The walk is that of eval.c: definition order, each value released after its last reader. */
+#include "ir/oracle.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "ir/base/os.h"
+#include "ir/oracle_op.h"
+
+#define BOUND_SOURCE(id)      bound_##id
+#define BOUND_ELEMENTWISE(id) bound_elementwise
+#define BOUND_VIEW(id)        bound_##id
+#define BOUND_REDUCE(id)      bound_##id
+#define BOUND_CONTRACT(id)    bound_##id
+#define BOUND_REGION(id)      NULL
+#define BOUND_TUPLE(id)       NULL
+#define BOUND_GRADIENT(id)    NULL
+static BoundFn *const bound_fn[OP_COUNT] = {
+#define OP(id, args, cls, flags, prec, shape, attr, grad) [OP_##id] = BOUND_##cls(id),
+#include "ir/ops.def"
+};
+
+enum { SPAN_PLANES = 5, PLANES = SPAN_PLANES + ORACLE_SAMPLES };
+
+typedef struct Body {
+    Ctx *cx;
+    const Graph *g;
+    Arena *arena;
+    EvalLives lives;
+    uint32_t *slot, nslot; /* by Ref: where its results stand in value[] */
+    Bounded *value;
+    Bounded *arg; /* of the node at hand */
+    Value *ref;   /* likewise */
+    uint32_t *input_index;
+} Body;
+
+static Body *body_open(Ctx *cx, const Graph *g)
+{
+    Arena *arena = arena_new();
+    Body *b = arena_array(arena, Body, 1);
+    uint32_t most = 0;
+    *b = (Body){ .cx = cx, .g = g, .arena = arena, .lives = eval_lives(g, arena) };
+    b->slot = arena_array(arena, uint32_t, g->nnode);
+    b->input_index = arena_array(arena, uint32_t, g->nnode);
+    for (Ref r = 1; r < g->nnode; r++) {
+        b->slot[r] = b->nslot;
+        b->nslot += graph_result_count(g, r);
+        most = g->node[r].nargs > most ? g->node[r].nargs : most;
+    }
+    for (uint32_t i = 0; i < g->ninput; i++)
+        b->input_index[g->input[i]] = i;
+    b->value = arena_array(arena, Bounded, b->nslot);
+    b->arg = arena_array(arena, Bounded, most);
+    b->ref = arena_array(arena, Value, most);
+    return b;
+}
+
+static void body_close(Body *b)
+{
+    arena_free(b->arena);
+}
+
+/* A sampled spread is itself a guess from few samples: an error of t spreads is as likely as in
+ * Student's distribution with 8 degrees of freedom, which for 16 is 1 in 4 million, were an op's
+ * usual error all that it is taken for. */
+static const double SPREADS = 16;
+
+/* ------------------------------------------------------------ planes */
+
+static Value *plane(Bounded *v, int i)
+{
+    if (i == 0)
+        return &v->ref;
+    if (i >= SPAN_PLANES)
+        return &v->sample[i - SPAN_PLANES];
+    return i % 2 ? &v->span[i / 2].lo : &v->span[i / 2 - 1].hi;
+}
+
+static Bounded borrowed(const Bounded *from)
+{
+    Bounded v = *from;
+    for (int i = 0; i < PLANES; i++)
+        plane(&v, i)->own = NULL;
+    return v;
+}
+
+static void release(Ctx *cx, Bounded *v)
+{
+    for (int i = 0; i < PLANES; i++)
+        cx->os->release(plane(v, i)->own);
+    *v = (Bounded){ 0 };
+}
+
+static Value view(const Value *v)
+{
+    Value copy = *v;
+    copy.own = NULL;
+    return copy;
+}
+
+static void share_span(Ctx *cx, Bounded *v, int which, const Span *with)
+{
+    Span *s = &v->span[which];
+    cx->os->release(s->lo.own);
+    cx->os->release(s->hi.own);
+    s->lo = view(&with->lo);
+    s->hi = view(&with->hi);
+}
+
+static void share_samples(Ctx *cx, Bounded *v)
+{
+    for (int k = 0; k < ORACLE_SAMPLES; k++) {
+        cx->os->release(v->sample[k].own);
+        v->sample[k] = view(&v->ref);
+    }
+}
+
+static void make_exact(Ctx *cx, Bounded *v)
+{
+    const Span self = { view(&v->ref), view(&v->ref) };
+    share_span(cx, v, SPAN_ALL, &self);
+    share_span(cx, v, SPAN_DECIDED, &self);
+    share_samples(cx, v);
+    v->sure = SURE_EXACT;
+}
+
+static bool same(const Value *a, const Value *b)
+{
+    Nest w;
+    const int64_t *const stride[] = { a->stride, b->stride };
+    for (nest_start(&w, &a->type.shape, 2, stride); w.more; nest_next(&w))
+        for (int64_t i = 0; i < w.n; i++) {
+            const double x = a->at[w.off[0] + i * w.step[0]], y = b->at[w.off[1] + i * w.step[1]];
+            if (x != y && !(isnan(x) && isnan(y)))
+                return false;
+        }
+    return true;
+}
+
+/* Gives back what is there twice. */
+static void tighten(Ctx *cx, Bounded *v)
+{
+    Span *all = &v->span[SPAN_ALL], *decided = &v->span[SPAN_DECIDED];
+    if (v->sure == SURE_OPEN && same(&all->lo, &decided->lo) && same(&all->hi, &decided->hi)) {
+        share_span(cx, v, SPAN_DECIDED, all);
+        v->sure = SURE_DECIDED;
+    }
+    if (v->sure == SURE_DECIDED && same(&v->ref, &all->lo) && same(&v->ref, &all->hi))
+        make_exact(cx, v);
+}
+
+/* ------------------------------------------------------------ one node */
+
+static Sure least_sure(const Bounded *v, uint32_t n)
+{
+    Sure sure = SURE_EXACT;
+    for (uint32_t i = 0; i < n; i++)
+        sure = v[i].sure > sure ? v[i].sure : sure;
+    return sure;
+}
+
+/* In [-1, 1], by what is computed and where: equal operands err equally, as they do in a kernel, so
+ * that errors of equal elements add up when those do. */
+static double noise_of(double x, Ref node, int sample)
+{
+    uint64_t h;
+    memcpy(&h, &x, sizeof h);
+    h += ((uint64_t)node << 8 | (uint64_t)sample) * 0x9e3779b97f4a7c15;
+    h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9;
+    h = (h ^ h >> 27) * 0x94d049bb133111eb;
+    return (double)(int64_t)(h ^ h >> 31) * 0x1p-63;
+}
+
+/* The samples of a result that was computed: its op of the arguments' samples, and noise. */
+static Status add_samples(BoundCall *c, Value *arg, Bounded *out)
+{
+    const Span *span = &out->span[SPAN_DECIDED];
+    const Ref self = (Ref)(c->n - c->e->g->node);
+    const int64_t n = shape_count(&c->n->type.shape);
+    for (int k = 0; k < ORACLE_SAMPLES; k++) {
+        for (uint32_t i = 0; i < c->n->nargs; i++)
+            arg[i] = c->arg[i].sample[k];
+        Value *s = &out->sample[k];
+        TRY(eval_fn[c->n->op](c->e, c->n, arg, s));
+        for (int64_t i = 0; i < n && c->noise; i++) {
+            const double x = noise_of(s->at[i], self, k);
+            if (c->noise[i] == ANYWHERE)
+                s->at[i] = span->lo.at[i] + (1 + x) / 2 * (span->hi.at[i] - span->lo.at[i]);
+            else
+                s->at[i] += x * c->noise[i];
+        }
+    }
+    return ST_OK;
+}
+
+/* A source's: anywhere in its interval. */
+static Status source_samples(BoundCall *c, Bounded *out)
+{
+    for (int k = 0; k < ORACLE_SAMPLES; k++) {
+        const double part = (1 + noise_of(0, (Ref)(c->n - c->e->g->node), k)) / 2;
+        const Span *span = &out->span[SPAN_DECIDED];
+        Value *s = &out->sample[k];
+        TRY(value_new(c->e, &c->n->type, s));
+        Nest w;
+        const int64_t *const stride[] = { s->stride, span->lo.stride, span->hi.stride };
+        for (nest_start(&w, &c->n->type.shape, 3, stride); w.more; nest_next(&w))
+            for (int64_t i = 0; i < w.n; i++) {
+                const double lo = span->lo.at[w.off[1] + i * w.step[1]];
+                const double hi = span->hi.at[w.off[2] + i * w.step[2]];
+                s->at[w.off[0] + i * w.step[0]] = lo == hi ? lo : lo + part * (hi - lo);
+            }
+    }
+    return ST_OK;
+}
+
+/* Cuts the spans to what the samples say of the error.  What open decisions add to the one span
+ * they keep adding. */
+static void cut_spans(const BoundCall *c, Bounded *out)
+{
+    Span *all = &out->span[SPAN_ALL], *decided = &out->span[SPAN_DECIDED];
+    const int64_t n = shape_count(&c->n->type.shape);
+    for (int64_t i = 0; i < n; i++) {
+        double *lo = &decided->lo.at[i], *hi = &decided->hi.at[i];
+        const double ref = out->ref.at[i];
+        double squares = 0;
+        for (int k = 0; k < ORACLE_SAMPLES; k++)
+            squares += (out->sample[k].at[i] - ref) * (out->sample[k].at[i] - ref);
+        const double reach = SPREADS * sqrt(squares / ORACLE_SAMPLES);
+        if (!isfinite(reach) || !isfinite(ref) || isinf(*lo) || isinf(*hi))
+            continue;
+        const double low = fmax(*lo, ref - reach), high = fmin(*hi, ref + reach);
+        if (out->sure == SURE_OPEN && !isinf(all->lo.at[i]) && !isinf(all->hi.at[i])) {
+            all->lo.at[i] = fmin(all->lo.at[i] + (low - *lo), low);
+            all->hi.at[i] = fmax(all->hi.at[i] + (high - *hi), high);
+        }
+        *lo = low;
+        *hi = high;
+    }
+}
+
+static bool computes(const Node *n)
+{
+    const uint8_t cls = op_info[n->op].cls;
+    return cls == CLASS_ELEMENTWISE || cls == CLASS_REDUCE || cls == CLASS_CONTRACT;
+}
+
+static Status spans_and_samples(BoundCall *c, Value *scratch, Bounded *out)
+{
+    const Node *n = c->n;
+    TRY(bound_fn[n->op](c, &out->span[SPAN_ALL]));
+    if (least_sure(c->arg, n->nargs) == SURE_OPEN || c->undecided) {
+        c->which = SPAN_DECIDED;
+        TRY(bound_fn[n->op](c, &out->span[SPAN_DECIDED]));
+        out->sure = SURE_OPEN;
+    } else {
+        share_span(c->e->cx, out, SPAN_DECIDED, &out->span[SPAN_ALL]);
+        out->sure = SURE_DECIDED;
+    }
+    if (!dtype_is_float(n->type.dt) || c->flat)
+        share_samples(c->e->cx, out);
+    else if (n->nargs == 0)
+        return source_samples(c, out);
+    else
+        TRY(add_samples(c, scratch, out));
+    if (computes(n) && dtype_is_float(n->type.dt) && !c->flat)
+        cut_spans(c, out);
+    return ST_OK;
+}
+
+/* ref holds the arguments' and is free to be written over. */
+static Status bound_result(const Eval *e, const Node *n, const Bounded *arg, Value *ref,
+                           Bounded *out)
+{
+    BoundCall c = { .e = e, .n = n, .arg = arg, .ref = &out->ref };
+    Arena *scratch = arena_new();
+    gtc_assert(bound_fn[n->op], "the oracle has no bound for %s", op_info[n->op].name);
+    if (computes(n))
+        c.noise = arena_array(scratch, double, shape_count(&n->type.shape));
+    const Status status = spans_and_samples(&c, ref, out);
+    arena_free(scratch);
+    if (status == ST_OK)
+        tighten(e->cx, out);
+    return status;
+}
+
+static Status bound_scan(const Eval *e, const Node *n, const Bounded *arg, Bounded *out);
+static Status bound_fusion(const Eval *e, const Node *n, const Bounded *arg, Bounded *out);
+
+static Status bound_node(Body *b, const Eval *e, Ref r, const Bounded *in)
+{
+    const Node *n = &b->g->node[r];
+    const uint8_t cls = op_info[n->op].cls;
+    Bounded *out = &b->value[b->slot[r]];
+    if (n->op == OP_input) {
+        *out = borrowed(&in[b->input_index[r]]);
+        return ST_OK;
+    }
+    if (cls == CLASS_TUPLE) { /* its argument is all results of another node */
+        *out = borrowed(&b->value[b->slot[n->arg[0]] + n->attr.get.index]);
+        return ST_OK;
+    }
+    for (uint32_t k = 0; k < n->nargs; k++) {
+        b->arg[k] = b->value[b->slot[n->arg[k]]];
+        b->ref[k] = b->arg[k].ref;
+    }
+    if (n->op == OP_scan)
+        return bound_scan(e, n, b->arg, out);
+    if (n->op == OP_fusion)
+        return bound_fusion(e, n, b->arg, out);
+    TRY(eval_fn[n->op](e, n, b->ref, &out->ref));
+    if (computes(n))
+        value_round_all(e, &out->ref);
+    return bound_result(e, n, b->arg, b->ref, out);
+}
+
+/* Output i is written, packed, to the planes of dst[i]. */
+static Status body_run(Body *b, const Bounded *in, Bounded *dst)
+{
+    const Eval e = { .cx = b->cx, .mode = EVAL_F64, .g = b->g };
+    Status status = ST_OK;
+    memset(b->value, 0, b->nslot * sizeof *b->value);
+    for (Ref r = 1; r < b->g->nnode && status == ST_OK; r++) {
+        if (!b->lives.live[r])
+            continue;
+        status = bound_node(b, &e, r, in);
+        if (status != ST_OK && b->cx->node == 0)
+            b->cx->node = r;
+        for (Ref dead = b->lives.dead_head[r]; dead != 0; dead = b->lives.dead_next[dead])
+            for (uint32_t i = 0; i < graph_result_count(b->g, dead); i++)
+                release(b->cx, &b->value[b->slot[dead] + i]);
+    }
+    for (uint32_t i = 0; i < b->g->nout && status == ST_OK; i++)
+        for (int k = 0; k < PLANES; k++)
+            value_copy(plane(&dst[i], k), plane(&b->value[b->slot[b->g->out[i].value]], k));
+    for (uint32_t i = 0; i < b->nslot; i++)
+        release(b->cx, &b->value[i]);
+    return status;
+}
+
+/* ------------------------------------------------------------ ops with a body */
+
+static Status planes_new(const Eval *e, const Type *type, Bounded *v)
+{
+    v->sure = SURE_OPEN;
+    for (int i = 0; i < PLANES; i++)
+        TRY(value_new(e, type, plane(v, i)));
+    return ST_OK;
+}
+
+static Status results_new(const Eval *e, const Node *n, uint32_t count, Bounded *out)
+{
+    const Ref self = (Ref)(n - e->g->node);
+    for (uint32_t i = 0; i < count; i++) {
+        const Type t = graph_result_type(e->g, self, i);
+        TRY(planes_new(e, &t, &out[i]));
+    }
+    return ST_OK;
+}
+
+/* Step t of v, whose axis 0 is time. */
+static Bounded step_of(Bounded *v, int64_t t, const Type *type)
+{
+    Bounded step = { .sure = v->sure };
+    for (int i = 0; i < PLANES; i++) {
+        const Value *x = plane(v, i);
+        Value *s = plane(&step, i);
+        *s = (Value){ .type = *type, .at = x->at + t * x->stride[0] };
+        memcpy(s->stride, x->stride + 1, (MAX_RANK - 1) * sizeof *s->stride);
+    }
+    return step;
+}
+
+typedef struct Loop {
+    Body *body;
+    Bounded *in, *dst; /* of the body */
+    Bounded *carry;    /* [2 * ncarry]: in turn read and written */
+} Loop;
+
+static void copy_planes(Bounded *to, Bounded *from)
+{
+    for (int i = 0; i < PLANES; i++)
+        value_copy(plane(to, i), plane(from, i));
+    to->sure = from->sure;
+}
+
+static Status loop_run(const Eval *e, const Node *n, const Bounded *arg, Bounded *out, Loop *w)
+{
+    const Graph *g = n->attr.scan.body;
+    const uint32_t ncarry = n->attr.scan.ncarry, nstep = n->attr.scan.nstep;
+    const int64_t trip = n->attr.scan.trip;
+    for (uint32_t i = 0; i < 2 * ncarry; i++)
+        TRY(planes_new(e, &arg[i % ncarry].ref.type, &w->carry[i]));
+    for (uint32_t i = 0; i < n->nargs; i++)
+        w->in[i] = borrowed(&arg[i]);
+    for (uint32_t i = 0; i < ncarry; i++)
+        copy_planes(&w->carry[i], &w->in[i]);
+    for (int64_t k = 0; k < trip; k++) {
+        const int64_t t = n->attr.scan.reverse ? trip - 1 - k : k;
+        Bounded *from = w->carry + (k % 2 ? ncarry : 0), *to = w->carry + (k % 2 ? 0 : ncarry);
+        for (uint32_t i = 0; i < ncarry; i++) {
+            w->in[i] = borrowed(&from[i]);
+            w->dst[i] = to[i];
+        }
+        for (uint32_t i = ncarry; i < ncarry + nstep; i++) {
+            Bounded whole = arg[i];
+            w->in[i] = step_of(&whole, t, &g->node[g->input[i]].type);
+        }
+        for (uint32_t i = ncarry; i < g->nout; i++)
+            w->dst[i] = step_of(&out[i], t, &g->node[g->out[i].value].type);
+        TRY(body_run(w->body, w->in, w->dst));
+        for (uint32_t i = 0; i < ncarry; i++)
+            to[i].sure = SURE_OPEN;
+    }
+    for (uint32_t i = 0; i < ncarry; i++)
+        copy_planes(&out[i], &w->carry[(trip % 2 ? ncarry : 0) + i]);
+    return ST_OK;
+}
+
+static Status bound_scan(const Eval *e, const Node *n, const Bounded *arg, Bounded *out)
+{
+    const uint32_t ncarry = n->attr.scan.ncarry, nout = n->attr.scan.body->nout;
+    Loop w = { .body = body_open(e->cx, n->attr.scan.body) };
+    w.in = arena_array(w.body->arena, Bounded, n->nargs);
+    w.dst = arena_array(w.body->arena, Bounded, nout);
+    w.carry = arena_array(w.body->arena, Bounded, 2 * ncarry);
+    Status status = results_new(e, n, nout, out);
+    if (status == ST_OK)
+        status = loop_run(e, n, arg, out, &w);
+    for (uint32_t i = 0; i < 2 * ncarry; i++)
+        release(e->cx, &w.carry[i]);
+    body_close(w.body);
+    for (uint32_t i = 0; i < nout && status == ST_OK; i++) {
+        out[i].sure = SURE_OPEN;
+        tighten(e->cx, &out[i]);
+    }
+    return status;
+}
+
+static Status bound_fusion(const Eval *e, const Node *n, const Bounded *arg, Bounded *out)
+{
+    const uint32_t nout = n->attr.fusion.body->nout;
+    Body *body = body_open(e->cx, n->attr.fusion.body);
+    Status status = results_new(e, n, nout, out);
+    if (status == ST_OK)
+        status = body_run(body, arg, out);
+    body_close(body);
+    for (uint32_t i = 0; i < nout && status == ST_OK; i++)
+        tighten(e->cx, &out[i]);
+    return status;
+}
+
+/* ------------------------------------------------------------ whole graphs */
+
+static OracleTensor tensor_of_planes(Arena *arena, Type type)
+{
+    OracleTensor t = { .ref = tensor_new(arena, type), .rounded = tensor_new(arena, type) };
+    t.lo = tensor_new(arena, type).at;
+    t.hi = tensor_new(arena, type).at;
+    t.lo_decided = tensor_new(arena, type).at;
+    t.hi_decided = tensor_new(arena, type).at;
+    for (int k = 0; k < ORACLE_SAMPLES; k++)
+        t.sample[k] = tensor_new(arena, type).at;
+    return t;
+}
+
+/* A subnormal may be read as zero. */
+OracleTensor oracle_exact(Arena *arena, const Tensor *from)
+{
+    OracleTensor t = tensor_of_planes(arena, from->type);
+    const double tiny = dtype_is_float(from->type.dt) ? bound_rounding(from->type.dt).tiny : 0;
+    for (int64_t i = 0; i < shape_count(&from->type.shape); i++) {
+        const double x = from->at[i];
+        const bool subnormal = fabs(x) < tiny && tiny <= 0x1p-126;
+        t.ref.at[i] = t.rounded.at[i] = x;
+        t.lo[i] = t.lo_decided[i] = subnormal && x > 0 ? 0 : x;
+        t.hi[i] = t.hi_decided[i] = subnormal && x < 0 ? 0 : x;
+        for (int k = 0; k < ORACLE_SAMPLES; k++)
+            t.sample[k][i] = x;
+    }
+    return t;
+}
+
+static Bounded planes_of(const OracleTensor *t)
+{
+    const Type *type = &t->ref.type;
+    Bounded v = {
+        .ref = value_packed(type, t->ref.at),
+        .span = { { value_packed(type, t->lo), value_packed(type, t->hi) },
+                  { value_packed(type, t->lo_decided), value_packed(type, t->hi_decided) } },
+        .sure = SURE_OPEN,
+    };
+    for (int k = 0; k < ORACLE_SAMPLES; k++)
+        v.sample[k] = value_packed(type, t->sample[k]);
+    return v;
+}
+
+Status oracle_graph(Ctx *cx, const Graph *g, Arena *arena, const OracleTensor *in,
+                    OracleTensor *out)
+{
+    Body *b = body_open(cx, g);
+    Tensor *rounded_in = arena_array(b->arena, Tensor, g->ninput);
+    Tensor *rounded = arena_array(b->arena, Tensor, g->nout);
+    Bounded *from = arena_array(b->arena, Bounded, g->ninput);
+    Bounded *to = arena_array(b->arena, Bounded, g->nout);
+    for (uint32_t i = 0; i < g->ninput; i++) {
+        rounded_in[i] = in[i].rounded;
+        from[i] = planes_of(&in[i]);
+        tighten(cx, &from[i]);
+    }
+    Status status = eval_graph(cx, g, EVAL_ROUND, arena, rounded_in, rounded);
+    for (uint32_t i = 0; i < g->nout && status == ST_OK; i++) {
+        out[i] = tensor_of_planes(arena, g->node[g->out[i].value].type);
+        out[i].rounded = rounded[i];
+        to[i] = planes_of(&out[i]);
+    }
+    if (status == ST_OK)
+        status = body_run(b, from, to);
+    body_close(b);
+    return status;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GTC_IR_ORACLE_OP_H
+#define GTC_IR_ORACLE_OP_H
+
+#include "ir/eval_op.h"
+#include "ir/oracle.h"
+
+/* What the oracle and the ops' bounds share; nobody else includes this.
+ *
+ * A Bounded is a value of the evaluator and two spans around it: SPAN_ALL holds what any correct
+ * program may give, SPAN_DECIDED what it may give if every decision goes as in ref; and samples,
+ * whose decisions are ref's too.  The planes are views of each other where they are equal, as
+ * `sure` says. */
+typedef struct Span {
+    Value lo, hi;
+} Span;
+
+enum { SPAN_ALL, SPAN_DECIDED, SPAN_COUNT };
+
+typedef enum Sure {
+    SURE_EXACT,   /* spans and samples are ref itself */
+    SURE_DECIDED, /* both spans are one */
+    SURE_OPEN,    /* the second span has memory of its own */
+} Sure;
+
+typedef struct Bounded {
+    Value ref;
+    Span span[SPAN_COUNT];
+    Value sample[ORACLE_SAMPLES];
+    Sure sure;
+} Bounded;
+
+/* The span of one op's result around ref (evaluated, rounded when it is an integer): of shape
+ * n->type.  Under SPAN_DECIDED a decision is taken from ref; under SPAN_ALL a function says in
+ * `undecided` that one is open.
+ *
+ * noise (packed, zeroed, one for each element; NULL for views and sources): about what the op errs
+ * by itself, which a sample is moved by at random; ANYWHERE where that says nothing, as the result
+ * bends inside the interval, so that a sample may stand anywhere in it. */
+typedef struct BoundCall {
+    const Eval *e;
+    const Node *n;
+    const Bounded *arg;
+    const Value *ref;
+    int which;
+    bool undecided;
+    double *noise;
+    bool flat; /* the result does not move at all but by decisions: samples are ref */
+} BoundCall;
+
+enum { ANYWHERE = -1 };
+
+typedef Status BoundFn(BoundCall *c, Span *out);
+
+/* One function an op: bound_elementwise with a row in oracle_elementwise.c, or its own.  The ops
+ * with a body are the walk's (oracle.c). */
+#define OP(id, args, cls, flags, prec, shape, attr, grad) BOUND_DECLARE_##cls(id)
+#define EW(id, args, flags, prec, shape, grad, value)
+#define BOUND_DECLARE_SOURCE(id)   BoundFn bound_##id;
+#define BOUND_DECLARE_VIEW(id)     BoundFn bound_##id;
+#define BOUND_DECLARE_REDUCE(id)   BoundFn bound_##id;
+#define BOUND_DECLARE_CONTRACT(id) BoundFn bound_##id;
+#define BOUND_DECLARE_REGION(id)
+#define BOUND_DECLARE_TUPLE(id)
+#define BOUND_DECLARE_GRADIENT(id)
+#include "ir/ops.def"
+#undef BOUND_DECLARE_SOURCE
+#undef BOUND_DECLARE_VIEW
+#undef BOUND_DECLARE_REDUCE
+#undef BOUND_DECLARE_CONTRACT
+#undef BOUND_DECLARE_REGION
+#undef BOUND_DECLARE_TUPLE
+#undef BOUND_DECLARE_GRADIENT
+BoundFn bound_elementwise;
+
+/* Both ends by the op's own evaluator: right for what only moves elements, or is monotone. */
+Status bound_ends(BoundCall *c, Span *out);
+
+/* Ends by the op's own evaluator, which sums at most so many elements of its first argument. */
+Status bound_adding(BoundCall *c, double terms, Span *out);
+
+/* How numbers are rounded on the way to a tensor of dtype dt: kernels compute in f32, and what is
+ * stored in 16 bits is rounded once more. */
+typedef struct Rounding {
+    double unit, store; /* relative to what is rounded: of a computation, of a store */
+    double tiny, most;  /* what may become zero; the largest number */
+} Rounding;
+Rounding bound_rounding(DType dt);
+/* Widens [lo, hi] by `error` units of `scale` (NAN: of the element itself), and by a store. */
+void bound_widen(const Rounding *r, double error, double scale, double *lo, double *hi);
+/* Anything at all, NaN too. */
+void bound_anything(double *lo, double *hi);
+bool bound_is_anything(double lo, double hi);
+/* After lo and hi were computed as they came: makes them an interval around ref, or anything where
+ * they are none.  certain: no argument was anything. */
+void bound_settle(double ref, bool certain, double *lo, double *hi);
+
+#endif
