@@ -190,7 +190,9 @@ Status layer_position_embedding(LayerCx *lx, const Layer *l, const Ref *in, int 
     (void)nin;
     TRY(layer_wants_rank(lx, l, in[0], 3, "(T, C)"));
     const Shape s = layer_shape(lx, in[0]);
-    const Ref w = layer_param(lx, "weight", shape_of(2, s.dim[1], s.dim[2]), INIT_NORMAL, 1);
+    const Shape table = shape_of(2, s.dim[1], s.dim[2]);
+    const Ref w = l->init == WEIGHT_DEFAULT ? layer_param(lx, "weight", table, INIT_NORMAL, 1)
+                                            : layer_param_weight(lx, l, table, s.dim[2]);
     *out = build_op2(lx->b, OP_add, in[0], build_like(lx->b, w, in[0], 1u));
     return ST_OK;
 }

@@ -183,6 +183,8 @@ Status layer_embedding(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref 
     const Shape s = layer_shape(lx, in[0]);
     if (s.rank == MAX_RANK)
         return layer_fail(lx, l, "wants an input of fewer axes, got %s", layer_shape_str(s));
+    if (build_type(b, in[0]).dt == DT_I32 && l->vocab < lx->d->words)
+        return layer_fail(lx, l, "the data have %d words, \"vocab\" is %d", lx->d->words, l->vocab);
     const Shape table = shape_of(2, (int64_t)l->vocab, (int64_t)l->dim);
     const Ref w = l->init == WEIGHT_DEFAULT ? layer_param(lx, "weight", table, INIT_NORMAL, 1)
                                             : layer_param_weight(lx, l, table, l->dim);

@@ -64,6 +64,11 @@ static void shape_data(Bench *b)
         d->nclass = 10;
         return;
     }
+    if (c->format == DATA_TEXT) {
+        d->input[0].shape = d->target = row_shape(1, (int64_t[]){ c->window });
+        d->words = d->nclass = 5;
+        return;
+    }
     if (c->format == DATA_NPY && c->classification) {
         d->input[0].shape = row_shape(2, (int64_t[]){ c->window, 6 });
         d->nclass = 5;
@@ -248,6 +253,9 @@ static const Small models[] = {
     { "models/tcn.json",
       { "data.window=11", "layers.in.units=3", "layers.conv1.filters=3", "layers.conv2.filters=3",
         "layers.conv3.filters=3" } },
+    { "models/gpt_char.json",
+      { "data.window=5", "layers.token.vocab=5", "layers.token.dim=8", "layers.block1.hidden=3",
+        "layers.block2.hidden=4", "layers.block3.hidden=5", "layers.y.units=5" } },
     { "models/unet1d.json",
       { "data.window=32", "layers.in.filters=3", "layers.down1.filters=2", "layers.down2.filters=3",
         "layers.down3.filters=2", "layers.down4.filters=3" } },

@@ -25,6 +25,8 @@ typedef struct Case {
     int targets, classes;
     const char *text; /* in place of a file */
     Shape z;          /* of the second input, if there is one */
+    int words;        /* x is so many whole numbers */
+    bool each;        /* a class for each row of x */
 } Case;
 
 #define SHAPE2(a, b)                                                                               \
@@ -99,6 +101,15 @@ static const Case cases[] = {
       SHAPE2(14, 1),
       1,
       0 },
+    { .path = "models/gpt_char.json",
+      .set = { "data.window=9", "layers.token.vocab=13", "layers.token.dim=12",
+               "layers.block1.heads=3", "layers.block2.heads=2", "layers.block3.heads=1",
+               "layers.block1.hidden=17", "layers.block2.hidden=8", "layers.block3.hidden=15",
+               "layers.y.units=11" },
+      .x = { .rank = 1, .dim = { 9 } },
+      .classes = 11,
+      .words = 13,
+      .each = true },
     { "models/behaviour_cnn.json",
       { "data.window=12", "layers.conv1.filters=6", "layers.conv2.filters=7",
         "layers.conv3.filters=5" },
@@ -192,6 +203,9 @@ static bool zoo_init(void *arg, const char *name, InputKind kind, Tensor *t)
         t->at[0] = round_to(t->type.dt, z->lr);
     else if (strcmp(name, "row0") == 0)
         t->at[0] = 0;
+    else if (z->d.words > 0 && strcmp(name, "x") == 0)
+        for (int64_t i = 0; i < n; i++)
+            t->at[i] = (double)(i * i % z->d.words);
     else if (z->d.classification && strcmp(name, "y") == 0)
         for (int64_t i = 0; i < n; i++)
             t->at[i] = (double)(i * 5 % z->d.nclass);
@@ -237,7 +251,10 @@ static void zoo_open(Zoo *z, const Case *c, const char *optimizer)
                         .ninput = c->z.rank ? 2 : 1,
                         .target = { .rank = (int8_t)(c->classes ? 0 : 1), .dim = { c->targets } },
                         .classification = c->classes > 0,
-                        .nclass = c->classes };
+                        .nclass = c->classes,
+                        .words = c->words };
+    if (c->each)
+        z->d.target = (Shape){ .rank = 1, .dim = { c->x.dim[0] } };
 }
 
 static void zoo_close(Zoo *z)
