@@ -187,6 +187,22 @@ class UNet(nn.Module):
         return self.y(torch.cat([h, x], 1)).mT
 
 
+class GptChar(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.token, self.place = nn.Embedding(65, 128), nn.Embedding(64, 128)
+        for i in (1, 2, 3):
+            setattr(self, f"block{i}", encoder(128, 4, dim_feedforward=512, activation="gelu"))
+        self.norm, self.y = nn.LayerNorm(128), nn.Linear(128, 65)
+
+    def forward(self, x):
+        hidden = torch.ones(64, 64, dtype=torch.bool).triu(1)
+        h = self.token(x) + self.place.weight
+        for block in (self.block1, self.block2, self.block3):
+            h = block(h, src_mask=hidden)
+        return self.y(self.norm(h))
+
+
 def softmax(y):
     return F.softmax(y, -1)
 
@@ -211,3 +227,5 @@ def cases():
     yield zoo("behaviour_cnn", BehaviourCnn, (64, 6), softmax, sets=["layers.drop.rate=0"], **classes)
     yield zoo("behaviour_transformer", BehaviourTransformer, (64, 6), softmax,
               sets=["layers.block1.dropout=0", "layers.block2.dropout=0"], **classes)
+    yield zoo("gpt_char", GptChar, (64,), softmax, loss=lambda p, y: F.cross_entropy(p.movedim(-1, 1), y),
+              target=("below", 65), spread={"x": ("below", 65)}, words=65)
