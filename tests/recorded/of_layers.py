@@ -415,6 +415,39 @@ def cells():
                 row("cell", (4, 3), nn.LSTM(3, 3, batch_first=True), backwards, **LSTM_CELL, reverse=True))
 
 
+class ByLargest(nn.Module):
+    """The vector of a step's largest channel, and of the smallest element of all."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.one = nn.Embedding(7, 3), nn.Embedding(35, 2)
+
+    def forward(self, x):
+        return torch.cat([self.words(x.argmax(-1)).flatten(1), self.one(x.flatten(1).argmin(-1))], 1)
+
+
+def einsum(equation):
+    return Function(lambda *x: torch.einsum(equation, *x))
+
+
+def products():
+    yield layer("reduce", row("reduce", (5, 3), Function(lambda x: x.sum((1, 2))[:, None]), op="sum", keep=True),
+                row("reduce", (2, 5, 3), Function(lambda x: x.mean((1, 3))), op="mean", axes=[0, 2]),
+                row("reduce", (5, 7), Function(lambda x: x.max(1).values), op="max", axes=0),
+                row("reduce", (2, 3, 5), Function(lambda x: x.flatten(1, 2).min(1, keepdim=True).values), op="min",
+                    axes=[0, 1], keep=True))
+    places = [{"name": "place", "type": "reduce", "input": "x", "op": "argmax", "axes": -1},
+              {"name": "words", "type": "embedding", "vocab": 7, "dim": 3}, {"name": "flat", "type": "flatten"},
+              {"name": "low", "type": "reduce", "input": "x", "op": "argmin"},
+              {"name": "one", "type": "embedding", "vocab": 35, "dim": 2},
+              {"name": "y", "type": "concat", "input": ["flat", "one"]}]
+    yield Case("reduce-places", {"layers": places, "loss": {"type": "mse"}, "optimizer": {"type": "sgd"}}, ByLargest,
+               {"x": (5, 7)})
+    yield layer("einsum", *[row("einsum", list(shapes), einsum(e), equation=e) for e, *shapes in (
+        ("bij,bjk->bik", (3, 5), (5, 2)), ("bti->bit", (5, 3)), ("btc->bc", (5, 3)), ("bi,bj->bij", (3,), (5,)),
+        ("bthd,bshd->bhts", (3, 2, 5), (4, 2, 5)), ("bij,bjk,bk->bi", (2, 3), (3, 5), (5,)))])
+
+
 def moves():
     yield layer("moves", row("position_embedding", (5, 3), nn.Embedding(5, 3), lambda m, x: x + m(torch.arange(5))),
                 row("last", (5, 3), Function(lambda x: x[:, -1])), row("flatten", (2, 3, 5), nn.Flatten()),
@@ -429,5 +462,5 @@ def moves():
 
 def cases():
     for some in (dense, corners, convolutions, pools, norms, recurrent, attentions, masked, embeddings,
-                 cells, moves):
+                 cells, products, moves):
         yield from some()

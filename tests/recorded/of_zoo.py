@@ -225,7 +225,7 @@ def cases():
     yield zoo("unet1d", UNet, (48, 1), sets=["data.window=48"])
     classes = {"loss": nn.CrossEntropyLoss(), "target": ("below", 5)}
     yield zoo("behaviour_cnn", BehaviourCnn, (64, 6), softmax, sets=["layers.drop.rate=0"], **classes)
-    yield zoo("behaviour_transformer", BehaviourTransformer, (64, 6), softmax,
+    yield zoo("behaviour_transformer", BehaviourTransformer, (64, 6),
               sets=["layers.block1.dropout=0", "layers.block2.dropout=0"], **classes)
     yield zoo("gpt_char", GptChar, (64,), softmax, loss=lambda p, y: F.cross_entropy(p.movedim(-1, 1), y),
               target=("below", 65), spread={"x": ("below", 65)}, words=65)
