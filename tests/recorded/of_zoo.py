@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from make import Case
-from of_layers import Pool, channels_first, encoder, last_states, states
+from of_layers import Pool, channels_first, encoder, last_states, later, states
 
 
 class Mlp(nn.Module):
@@ -190,16 +190,15 @@ class UNet(nn.Module):
 class GptChar(nn.Module):
     def __init__(self):
         super().__init__()
-        self.token, self.place = nn.Embedding(65, 128), nn.Embedding(64, 128)
+        self.token, self.place = nn.Embedding(65, 20), nn.Embedding(13, 20)
         for i in (1, 2, 3):
-            setattr(self, f"block{i}", encoder(128, 4, dim_feedforward=512, activation="gelu"))
-        self.norm, self.y = nn.LayerNorm(128), nn.Linear(128, 65)
+            setattr(self, f"block{i}", encoder(20, 4, activation="gelu"))
+        self.norm, self.y = nn.LayerNorm(20), nn.Linear(20, 65)
 
     def forward(self, x):
-        hidden = torch.ones(64, 64, dtype=torch.bool).triu(1)
         h = self.token(x) + self.place.weight
         for block in (self.block1, self.block2, self.block3):
-            h = block(h, src_mask=hidden)
+            h = block(h, src_mask=later(x))
         return self.y(self.norm(h))
 
 
@@ -227,5 +226,5 @@ def cases():
     yield zoo("behaviour_cnn", BehaviourCnn, (64, 6), softmax, sets=["layers.drop.rate=0"], **classes)
     yield zoo("behaviour_transformer", BehaviourTransformer, (64, 6),
               sets=["layers.block1.dropout=0", "layers.block2.dropout=0"], **classes)
-    yield zoo("gpt_char", GptChar, (64,), softmax, loss=lambda p, y: F.cross_entropy(p.movedim(-1, 1), y),
+    yield zoo("gpt_char", GptChar, (13,), sets=["layers.token.dim=20", "data.window=13"], loss=lambda p, y: F.cross_entropy(p.movedim(-1, 1), y),
               target=("below", 65), spread={"x": ("below", 65)}, words=65)
