@@ -10,6 +10,7 @@ typedef struct Cli {
     Ctx cx;
     Options *o;
     Strbuf json; /* the verb's object; main prints it last, when --json asks for it */
+    bool json_says_why; /* of a failure: main prints it and not the error */
     bool bar;    /* a progress bar is on the terminal's line */
 } Cli;
 

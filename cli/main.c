@@ -151,7 +151,7 @@ int main(int argc, char **argv)
         st = run(&c);
     cli_bar_clear(&c);
     if (parsed && options_flag(c.o, OPT_json) && !options_flag(c.o, OPT_help)) {
-        if (st != ST_OK)
+        if (st != ST_OK && !c.json_says_why)
             json_error(&c, st);
         if (c.json.n > 0)
             puts(strbuf_str(&c.json));

@@ -220,13 +220,19 @@ Status work_open_shape(Cli *c, Work *w)
     return w->shape ? ST_OK : work_open_data(c, w);
 }
 
-Status work_open_session(Cli *c, Work *w, unsigned kinds)
+Status work_open_device(Cli *c, Work *w)
 {
     const int64_t threads = options_int(c->o, OPT_threads, 0);
     if (threads < 0 || threads > 4096)
         return FAIL(&c->cx, USAGE, "--threads: wants 0 (one a core) to 4096, got %lld",
                     (long long)threads);
-    TRY(gtc_device_open(&c->cx, options_text(c->o, OPT_device, "auto"), (int)threads, &w->device));
+    return gtc_device_open(&c->cx, options_text(c->o, OPT_device, "auto"), (int)threads,
+                           &w->device);
+}
+
+Status work_open_session(Cli *c, Work *w, unsigned kinds)
+{
+    TRY(work_open_device(c, w));
     return session_open(&c->cx, w->model, w->shape, w->device, &w->opt, kinds, &w->session);
 }
 

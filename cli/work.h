@@ -29,6 +29,7 @@ Status work_choose_rows(Cli *c, Work *w, Split *split);
 Status work_open_data(Cli *c, Work *w);
 /* Only the shape: from the plan, when its data files are as they were, else from the data. */
 Status work_open_shape(Cli *c, Work *w);
+Status work_open_device(Cli *c, Work *w);
 Status work_open_session(Cli *c, Work *w, unsigned kinds);
 void work_close(Work *w);
 

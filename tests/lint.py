@@ -37,7 +37,7 @@ NOUNS = {
     "runtime": "cache cc device gtc jit memplan program store team",
     "models": "cell json key keys layer loss model optimizer",
     "train": "bundle checkpoint column csv data date idx loader metrics npy number part random report"
-             " scaler score segment session source text train wav window",
+             " scaler score segment session source text train verify wav window",
 }
 # Writable variables, each with its reason.
 GLOBALS = {

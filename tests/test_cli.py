@@ -77,7 +77,7 @@ def usage():
     p = good("--help")
     check("compile" in p.stdout and "predict" in p.stdout, "gtc --help lists the verbs", p)
     check(re.match(r"gtc \d+\.\d+\.\d+\n$", good("--version").stdout), "gtc --version")
-    for verb in "init compile train predict eval opt emit doctor devices cache".split():
+    for verb in "init compile train predict eval opt emit verify doctor devices cache".split():
         p = good(verb, "--help")
         check(f"usage: gtc {verb}" in p.stdout and not p.stderr, f"gtc {verb} --help", p)
         fails(2, "no option", verb, "--frobnicate")

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Each kernel of a program by itself.
+ *
+ * The program's graph after all passes is evaluated, rounded to the dtypes, and every value between
+ * kernels is kept.  A second graph holds the same groups side by side, none reading another: each
+ * group's arguments are inputs.  Compiled without a pass it has the very same kernels, so one run
+ * gives what each of them makes of right arguments. */
+#include <stdio.h>
+#include <string.h>
+
+#include "ir/text.h"
+#include "train/verify_op.h"
+
+typedef struct Apart {
+    Verify *v;
+    Graph *fused;     /* every value that a get takes is an output too */
+    Tensor *value;    /* by Ref of fused: of inputs and gets */
+    Graph *g;         /* the groups side by side */
+    Ref *from;        /* by input of g: whose value it is given */
+    int *kernel;      /* by output of g: which kernel's */
+    OracleTensor *in; /* of g */
+} Apart;
+
+static const Tensor *value_named(const VerifyInput *in, int nin, const char *name)
+{
+    for (int i = 0; i < nin; i++)
+        if (strcmp(in[i].name, name) == 0)
+            return in[i].value;
+    return NULL;
+}
+
+/* Evaluates fused and fills value. */
+static Status find_values(Apart *a, const VerifyInput *in, int nin)
+{
+    Verify *v = a->v;
+    Graph *g = a->fused;
+    const uint32_t first = g->nout;
+    for (Ref r = 1; r < g->nnode; r++)
+        if (g->node[r].op == OP_get)
+            TRY(graph_output(v->cx, g, r, REF_NONE, NULL));
+    Tensor *given = arena_array(v->arena, Tensor, g->ninput + 1);
+    Tensor *out = arena_array(v->arena, Tensor, g->nout + 1);
+    a->value = arena_array(v->arena, Tensor, g->nnode);
+    for (uint32_t i = 0; i < g->ninput; i++) {
+        const Tensor *t = value_named(in, nin, g->node[g->input[i]].name);
+        if (!t)
+            return FAIL(v->cx, INTERNAL, "verify: input %s has no value",
+                        g->node[g->input[i]].name);
+        given[i] = a->value[g->input[i]] = *t;
+    }
+    TRY(eval_graph(v->cx, g, EVAL_ROUND, v->arena, given, out));
+    for (uint32_t o = first; o < g->nout; o++)
+        a->value[g->out[o].value] = out[o];
+    return ST_OK;
+}
+
+/* One group with inputs of its own. */
+static Status add_group(Apart *a, int kernel, Ref node)
+{
+    Verify *v = a->v;
+    const Node *n = &a->fused->node[node];
+    Ref *arg = arena_array(v->arena, Ref, n->nargs + 1), group, get;
+    for (uint32_t i = 0; i < n->nargs; i++) {
+        const Node input = { .op = OP_input,
+                             .type = a->fused->node[n->arg[i]].type,
+                             .attr.input.kind = INPUT_batch,
+                             .name = arena_printf(v->arena, "k%d.%u", kernel, i) };
+        TRY(graph_add(v->cx, a->g, &input, &arg[i]));
+        a->from[a->g->ninput - 1] = n->arg[i];
+    }
+    Node copy = *n;
+    copy.arg = arg;
+    copy.region = 0;
+    copy.name = NULL;
+    TRY(graph_add(v->cx, a->g, &copy, &group));
+    for (uint32_t i = 0; i < graph_result_count(a->g, group); i++) {
+        const Node take = { .op = OP_get, .nargs = 1, .arg = &group, .attr.get.index = i };
+        TRY(graph_add(v->cx, a->g, &take, &get));
+        TRY(graph_output(v->cx, a->g, get, REF_NONE, NULL));
+        a->kernel[a->g->nout - 1] = kernel;
+    }
+    return ST_OK;
+}
+
+static Status lay_apart(Apart *a, const GtcProgram *p)
+{
+    Verify *v = a->v;
+    const int kernels = gtc_program_info(p).kernels;
+    uint32_t args = 0, results = 0;
+    for (int k = 0; k < kernels; k++) {
+        const Ref node = gtc_program_kernel(p, k).node;
+        args += a->fused->node[node].nargs;
+        results += graph_result_count(a->fused, node);
+    }
+    a->g = graph_new(v->arena);
+    a->from = arena_array(v->arena, Ref, args + 1);
+    a->kernel = arena_array(v->arena, int, results + 1);
+    for (int k = 0; k < kernels; k++)
+        TRY(add_group(a, k, gtc_program_kernel(p, k).node));
+    a->in = arena_array(v->arena, OracleTensor, a->g->ninput + 1);
+    for (uint32_t i = 0; i < a->g->ninput; i++)
+        a->in[i] = oracle_exact(v->arena, &a->value[a->from[i]]);
+    return ST_OK;
+}
+
+/* The kernels apart must be those of the program, or the comparison says nothing of it. */
+static Status same_kernels(Apart *a, const GtcProgram *whole, const GtcProgram *apart)
+{
+    const int n = gtc_program_info(whole).kernels;
+    if (gtc_program_info(apart).kernels != n)
+        return FAIL(a->v->cx, INTERNAL, "verify: %d kernels became %d when laid apart", n,
+                    gtc_program_info(apart).kernels);
+    for (int k = 0; k < n; k++) {
+        const GtcKernelInfo x = gtc_program_kernel(whole, k), y = gtc_program_kernel(apart, k);
+        if (!x.source != !y.source || (x.source && strcmp(x.source, y.source) != 0))
+            return FAIL(a->v->cx, INTERNAL, "verify: kernel %s is another one when laid apart",
+                        x.name);
+    }
+    return ST_OK;
+}
+
+static Status run_apart(Apart *a, GtcProgram *p, const GtcProgram *whole, const char *what)
+{
+    Verify *v = a->v;
+    OracleTensor *want = arena_array(v->arena, OracleTensor, a->g->nout + 1);
+    TRY(same_kernels(a, whole, p));
+    TRY(oracle_graph(v->cx, a->g, v->arena, a->in, want));
+    for (uint32_t i = 0; i < a->g->ninput; i++) {
+        const int at = gtc_program_find_input(p, a->g->node[a->g->input[i]].name);
+        if (at >= 0)
+            tensor_write(&a->in[i].ref, gtc_program_input(p, at).data);
+    }
+    TRY(gtc_program_run(v->cx, p));
+    for (uint32_t o = 0; o < a->g->nout; o++) {
+        const GtcKernelInfo k = gtc_program_kernel(whole, a->kernel[o]);
+        char text[256];
+        snprintf(text, sizeof text, "%s, kernel %d %s alone, %s", what, a->kernel[o], k.name,
+                 type_str(&want[o].ref.type));
+        verify_compare(v, &want[o], gtc_program_output(p, (int)o).data, &k, text);
+    }
+    v->report->kernels += gtc_program_info(whole).kernels;
+    return ST_OK;
+}
+
+static Status compile_and_run(Apart *a, const GtcProgram *whole, const char *what)
+{
+    Verify *v = a->v;
+    GtcOptions options = *v->work->options;
+    GtcStore *store;
+    GtcProgram *p = NULL;
+    options.passes = "isolate"; /* groups are made: it finds nothing to do */
+    options.skip_passes = NULL;
+    TRY(gtc_store_create(v->cx, v->work->device, &store));
+    Status status = gtc_compile(v->cx, v->work->device, store, a->g, &options, &p);
+    if (status == ST_OK)
+        status = run_apart(a, p, whole, what);
+    if (p)
+        gtc_program_destroy(p);
+    gtc_store_destroy(store);
+    return status;
+}
+
+Status verify_kernels(Verify *v, const GtcProgram *p, const char *what, const VerifyInput *in,
+                      int nin)
+{
+    Apart a = { .v = v };
+    TRY(graph_parse(v->cx, v->arena, "fused", gtc_program_fused_text(p), &a.fused));
+    TRY(find_values(&a, in, nin));
+    TRY(lay_apart(&a, p));
+    return compile_and_run(&a, p, what);
+}
