@@ -134,7 +134,7 @@ static void real_formats(void **state)
     cfg.files = (StrList)STRS("text/tinyshakespeare.txt");
     cfg.window = 64;
     real_open(cx, &cfg, dirs, &d);
-    assert_int_equal(data_shape(d)->nclass, 65);
+    assert_int_equal(data_shape(d)->nclass, 64); /* the first 60 % have no $ */
     data_close(d);
 
     cfg.format = DATA_WAV;
@@ -201,12 +201,73 @@ static void pm25_persistence(void **state)
     data_close(d);
 }
 
+static Data *open_model(Ctx *cx, const char *path, const char *dir)
+{
+    Model *m;
+    Data *d = NULL;
+    if (model_load(cx, path, NULL, 0, &m) != ST_OK ||
+        data_open(cx, &m->data, &dir, 1, m->train.seed, NULL, &d) != ST_OK)
+        fail_msg("%s: %s", path, cx->msg);
+    model_free(m); /* what a data set keeps is its own */
+    return d;
+}
+
+/* Windows, labels and scaled values as counted with NumPy from the same files. */
+static void real_segments(void **state)
+{
+    Ctx *cx = *state;
+    static const int count[SPLIT_COUNT][5] = { { 726, 850, 3241, 1497, 980 },
+                                               { 62, 75, 339, 148, 88 },
+                                               { 80, 147, 677, 317, 158 } };
+    static const double row[] = { -0.4034324586, -1.331990242, -0.5714275241,
+                                  -3.1044824123, 2.8498315812, 0.0479018576 };
+    Data *d = open_model(cx, "models/behaviour_cnn.json", real_dir("har_sp_sw/x_sp.npy"));
+    for (int s = 0; s < SPLIT_COUNT; s++) {
+        int is[5] = { 0 };
+        for (int64_t i = 0; i < data_rows(d, (Split)s); i++) {
+            int32_t y;
+            assert_int_equal(data_fetch(cx, d, (Split)s, &i, 1, NULL, &y), ST_OK);
+            assert_in_range(y, 0, 4);
+            is[y]++;
+        }
+        assert_memory_equal(is, count[s], sizeof is);
+    }
+    float x[64 * 6];
+    void *at[] = { x };
+    assert_int_equal(data_fetch(cx, d, SPLIT_TEST, &(int64_t){ 100 }, 1, at, NULL), ST_OK);
+    for (int k = 0; k < 6; k++)
+        assert_float_equal(x[5 * 6 + k], row[k], 1e-6);
+    data_close(d);
+}
+
+/* The usual split of this text, whose first 90 % have all of its 65 characters. */
+static void real_text(void **state)
+{
+    Ctx *cx = *state;
+    Data *d = open_model(cx, "models/gpt_char.json", real_dir("text/tinyshakespeare.txt"));
+    assert_int_equal(data_shape(d)->words, 65);
+    assert_int_equal(data_rows(d, SPLIT_TRAIN), (1003854 - 65) / 16 + 1);
+    assert_in_range(data_rows(d, SPLIT_VAL), 111540 / 64 - 1, 111540 / 64);
+    int32_t x[64], y[64];
+    void *at[] = { x };
+    static const char first[] =
+        "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll";
+    assert_int_equal(data_fetch(cx, d, SPLIT_TRAIN, &(int64_t){ 0 }, 1, at, y), ST_OK);
+    for (int t = 0; t < 64; t++) {
+        assert_int_equal(data_fit(d)->classes.at[x[t]][0], first[t]);
+        assert_int_equal(data_fit(d)->classes.at[y[t]][0], first[t + 1]);
+    }
+    data_close(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(pm25_persistence, setup, teardown),
         cmocka_unit_test_setup_teardown(real_series, setup, teardown),
         cmocka_unit_test_setup_teardown(real_formats, setup, teardown),
+        cmocka_unit_test_setup_teardown(real_segments, setup, teardown),
+        cmocka_unit_test_setup_teardown(real_text, setup, teardown),
     };
     const char *env = getenv("GTC_DATA_DIR");
     if (access(env ? env : "../shared/data", R_OK)) {
