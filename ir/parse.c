@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The text form, read.  One function a rule of the grammar in docs/il.md, straight from the text:
  * there are no tokens beside characters, names and numbers.  Every node goes through graph_add and
- * the whole through graph_verify, so what parses is a graph that passes may take; their failures are
- * moved to the place in the text. */
+ * the whole through graph_verify, so what parses is a graph that passes may take; their failures
+ * are moved to the place in the text. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +11,8 @@
 #include "ir/base/hash.h"
 #include "ir/text.h"
 
+enum { MAX_NODES = 1 << 15, MAX_OUTPUTS = 1 << 14 }; /* of a whole text: far beyond any model */
+enum { BODY_NODES = 8 }; /* what an empty body takes in memory, in nodes */
 enum { MAX_BODIES = 32, MAX_FIELDS = 12, MAX_NAME = 200, MAX_OP = 24 };
 
 typedef struct Parser {
@@ -18,6 +20,7 @@ typedef struct Parser {
     Arena *arena;
     const char *file, *text, *p;
     int depth;          /* of bodies */
+    int nodes, outputs; /* in all bodies */
     const char **place; /* where each node of the whole graph stands */
     unsigned nplace, place_cap;
 } Parser;
@@ -410,6 +413,8 @@ static Status add_node(Parser *ps, const char *at, Scope *sc, const Node *n, int
 {
     const Type *x = n->nargs ? &sc->g->node[n->arg[0]].type : NULL;
 
+    if (++ps->nodes > MAX_NODES)
+        return fail_at(ps, at, ST_PARSE, "more than %d nodes", MAX_NODES);
     if (rank >= 0 && x && x->dt != DT_NONE && rank != x->shape.rank)
         return fail_at(ps, at, ST_SHAPE, "%s: lists of %d entries for the %d axes of %s",
                        op_info[n->op].name, rank, x->shape.rank, type_str(x));
@@ -497,6 +502,8 @@ static Status parse_output(Parser *ps, Scope *sc)
     Ref value, replaces = REF_NONE;
     const int n = word_length(ps->p);
 
+    if (++ps->outputs > MAX_OUTPUTS)
+        return fail_at(ps, at, ST_PARSE, "more than %d outputs", MAX_OUTPUTS);
     if (n > MAX_NAME)
         return fail_at(ps, at, ST_PARSE, "the name is longer than %d bytes", MAX_NAME);
     if (n) {
@@ -552,6 +559,7 @@ static Status parse_body(Parser *ps, Graph **out)
 {
     Scope sc = { .g = graph_new(ps->arena) };
 
+    ps->nodes += BODY_NODES;
     if (++ps->depth > MAX_BODIES)
         return fail_at(ps, ps->p, ST_PARSE, "bodies are nested deeper than %d", MAX_BODIES);
     TRY(parse_head(ps, &sc));

@@ -17,12 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ir/base/hash.h"
+
 typedef struct Scanner {
     Ctx *cx;
     Arena *arena;
     const JsonText *text;
     size_t i;
-    int depth;
+    int depth, values;
 } Scanner;
 
 static Status scan_fail(Scanner *sc, size_t at, const char *fmt, ...)
@@ -282,6 +284,8 @@ static Status scan_value(Scanner *sc, Json *v)
 {
     const int c = peek(sc);
     v->at = sc->i;
+    if (++sc->values > JSON_MAX_VALUES)
+        return scan_fail(sc, sc->i, "more than %d values", JSON_MAX_VALUES);
     if (c == '{' || c == '[') {
         if (++sc->depth > JSON_MAX_DEPTH)
             return scan_fail(sc, sc->i, "nested deeper than %d", JSON_MAX_DEPTH);
@@ -307,6 +311,23 @@ static Status scan_value(Scanner *sc, Json *v)
     return ST_OK;
 }
 
+/* The first member whose key is there already, or NULL; by a table at most half full. */
+static const Json *key_twice(Arena *arena, const Json *object)
+{
+    uint32_t cap = 8;
+    while (cap < 2 * (uint32_t)object->count)
+        cap *= 2;
+    const Json **seen = arena_array(arena, const Json *, cap);
+    for (const Json *k = object->first; k; k = k->next) {
+        uint32_t at = (uint32_t)hash_bytes(k->key, strlen(k->key), 0) & (cap - 1);
+        for (; seen[at]; at = (at + 1) & (cap - 1))
+            if (strcmp(seen[at]->key, k->key) == 0)
+                return k;
+        seen[at] = k;
+    }
+    return NULL;
+}
+
 /* Takes decoded keys, strings and numbers from cJSON's tree of the same text. */
 static Status take_values(Ctx *cx, Arena *arena, Json *v, const cJSON *c)
 {
@@ -317,17 +338,13 @@ static Status take_values(Ctx *cx, Arena *arena, Json *v, const cJSON *c)
     const cJSON *cc = c->child;
     for (Json *k = v->first; k; k = k->next, cc = cc->next) {
         gtc_assert(cc, "cJSON sees fewer values than the scanner");
-        if (v->kind == JSON_OBJECT) {
+        if (v->kind == JSON_OBJECT)
             k->key = arena_strdup(arena, cc->string);
-            for (const Json *e = v->first; e != k; e = e->next) {
-                if (strcmp(e->key, k->key) == 0)
-                    return json_fail_key(cx, ST_PARSE, k, NULL, "a second time");
-            }
-        }
         TRY(take_values(cx, arena, k, cc));
     }
     gtc_assert(!cc, "cJSON sees more values than the scanner");
-    return ST_OK;
+    const Json *twice = v->kind == JSON_OBJECT && v->count > 1 ? key_twice(arena, v) : NULL;
+    return twice ? json_fail_key(cx, ST_PARSE, twice, NULL, "a second time") : ST_OK;
 }
 
 Status json_parse(Ctx *cx, Arena *arena, const char *file, const char *text, size_t n, Json **out)

@@ -38,7 +38,7 @@ struct Json {
     const char *string;
 };
 
-enum { JSON_MAX_DEPTH = 64 };
+enum { JSON_MAX_DEPTH = 64, JSON_MAX_VALUES = 100000 };
 
 /* Parses text[0..n).  Fails with ST_PARSE and the place, see json_fail. */
 Status json_parse(Ctx *cx, Arena *arena, const char *file, const char *text, size_t n, Json **out);

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MAX_LAYERS = 4096 };
+
 /* ---- layers, loss, optimizer ---- */
 
 static Status no_such_type(Reader *r, const Json *v, const char *what, const char **name, int n)
@@ -112,6 +114,9 @@ static Status read_layers(Reader *r, const Json *list)
     if (list->kind != JSON_ARRAY || list->count == 0)
         return json_fail(r->cx, ST_VALUE, list, NULL, "wants a list of layers, got %s",
                          json_source(r->arena, list));
+    if (list->count > MAX_LAYERS)
+        return json_fail(r->cx, ST_VALUE, list, NULL, "wants at most %d layers, got %d", MAX_LAYERS,
+                         list->count);
     r->m->nlayer = list->count;
     r->m->layer = arena_array(r->arena, Layer *, list->count);
     for (Json *o = list->first; o; o = o->next) {
@@ -134,9 +139,7 @@ static bool is_data_input(const Model *m, const char *name)
 static Status find_input(Reader *r, const Layer *l, const char *key, const char *want, int *out)
 {
     const Model *m = r->m;
-    const char **name = arena_array(r->arena, const char *, m->nlayer + 1 + m->data.nrandom);
     const Json *v = json_member(l->at, key);
-    int n = 0;
     for (int i = 0; i < m->nlayer; i++) {
         const bool hit = strcmp(m->layer[i]->name, want) == 0;
         if (hit && i >= l->index)
@@ -146,12 +149,14 @@ static Status find_input(Reader *r, const Layer *l, const char *key, const char 
             *out = i;
             return ST_OK;
         }
-        if (i < l->index)
-            name[n++] = m->layer[i]->name;
     }
     *out = -1;
     if (is_data_input(m, want))
         return ST_OK;
+    const char **name = arena_array(r->arena, const char *, l->index + m->data.nrandom + 1);
+    int n = 0;
+    for (int i = 0; i < l->index; i++)
+        name[n++] = m->layer[i]->name;
     for (int i = 0; i < m->data.nrandom; i++)
         name[n++] = m->data.random_inputs[i].name;
     return json_fail(r->cx, ST_VALUE, v ? v : l->at, json_hint(r->arena, want, name, n),

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "ir/base/strbuf.h"
 #include "tests/fuzz/target.h"
 
 enum { MAX_FILES = 400, SAMPLES = 2, SMALL = 260 };
@@ -165,6 +166,74 @@ static void one_bit_and_one_cut_away(void **state)
     assert_true(accepted > 0 && accepted < runs);
 }
 
+/* Large files of the smallest pieces there are: each is taken or refused in time and within the
+ * memory that is allowed, which fuzz_run checks. */
+static void large_files_of_small_pieces(void **state)
+{
+    (void)state;
+    enum { LARGE = 3 << 20 };
+    static const struct {
+        const FuzzTarget *target;
+        const char *head, *piece, *tail; /* "%d" of the piece: its number */
+        int most;                        /* pieces; 0: LARGE bytes of them */
+    } row[] = {
+        { &fuzz_json, "{\"\":0", ",\"%d\":0", "}", 99998 },
+        { &fuzz_json, "[\"\"", ",\"0123456789abcdef\"", "]", 99998 },
+        { &fuzz_json, "[0", ",0", "]" },
+        { &fuzz_json, "{\"\":0", ",\"%d\":0", "}" },
+        { &fuzz_json, "[[]", ",[]", "]" },
+        { &fuzz_json, "\"", "\\n", "\"" },
+        { &fuzz_model,
+          "{\"data\":{\"csv\":\"a\",\"target\":\"t\"},\"loss\":{\"type\":\"mse\"},\"layers\":[{"
+          "\"type\":\"relu\"}",
+          ",{\"type\":\"relu\"}", "]}" },
+        { &fuzz_model,
+          "{\"data\":{\"csv\":\"a\",\"target\":\"t\"},\"loss\":{\"type\":\"mse\"},\"layers\":[{"
+          "\"type\":\"relu\"}",
+          ",{\"type\":\"relu\"}", "]}", 4095 },
+        { &fuzz_gir, "graph (%x: f32[]) {\n", "%%%d=neg%%x\n", "return\n}\n", 32759 },
+        { &fuzz_gir, "graph (%x: f32[]) {\n", "%%%d=neg%%x\n", "return\n}\n" },
+        { &fuzz_gir, "graph (%x: f32[]) {\nreturn %x", ",a%d:%%x", "\n}\n" },
+        { &fuzz_gir, "graph (%x: f32[]) {\n", "%%%d=fusion kind=a(){\nreturn\n}\n", "return\n}\n" },
+        { &fuzz_gir, "graph (%x: f32[2]) {\n%a=concat%x", ",%%x", " axis=0\nreturn\n}\n" },
+        { &fuzz_csv, "a", ",", "\n1\n" },
+        { &fuzz_csv, "a,b\n", ",\n", "" },
+        { &fuzz_csv, "a\n", "1\n", "" },
+        { &fuzz_csv, "a\n\"", "\"\"", "\"\n" },
+        { &fuzz_safetensors, "{\"__metadata__\":{\"\":\"\"", ",\"%d\":\"\"", "}}" },
+        { &fuzz_safetensors, "{\"\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+          ",\"%d\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", "}" },
+        { &fuzz_text, "", "ab", "" },
+    };
+    for (size_t k = 0; k < sizeof row / sizeof *row; k++) {
+        Strbuf b = { 0 };
+        FuzzResult r;
+        strbuf_add(&b, row[k].head);
+        for (int i = 0; row[k].most ? i < row[k].most : b.n < LARGE; i++) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+#pragma GCC diagnostic ignored "-Wformat-extra-args"
+            strbuf_printf(&b, row[k].piece, i);
+#pragma GCC diagnostic pop
+        }
+        strbuf_add(&b, row[k].tail);
+        if (row[k].target == &fuzz_safetensors) {
+            Strbuf c = { 0 };
+            const uint64_t n = b.n;
+            strbuf_addn(&c, &n, sizeof n);
+            strbuf_addn(&c, b.s, b.n);
+            strbuf_free(&b);
+            b = c;
+        }
+        fuzz_run(row[k].target, NULL, b.s, b.n, &r);
+        if (r.accepted)
+            snprintf(r.cx.msg, sizeof r.cx.msg, "taken");
+        print_message("%s %zu: %zu KiB, %.*s, %zu KiB held\n", row[k].target->name, k, b.n >> 10,
+                      (int)strcspn(r.cx.msg, "\n"), r.cx.msg, r.peak >> 10);
+        strbuf_free(&b);
+    }
+}
+
 /* Native code is loaded from entries: from nobody's files but ours. */
 static void a_cache_of_others_is_not_used(void **state)
 {
@@ -209,6 +278,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(labels_hold),
         cmocka_unit_test(one_bit_and_one_cut_away),
+        cmocka_unit_test(large_files_of_small_pieces),
         cmocka_unit_test(a_cache_of_others_is_not_used),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,7 +11,7 @@
 #include "ir/base/os.h"
 #include "ir/base/size.h"
 
-enum { DIGITS = 32 };
+enum { DIGITS = 32, MAX_HEADER = 8 << 20, MAX_META = 1 << 14 };
 
 typedef struct Reader {
     Ctx *cx;
@@ -171,10 +171,10 @@ static Status read_metadata(Reader *r)
         skip_space(r);
         const char *here = r->at + 1;
         TRY(read_string(r, &value));
-        if (checkpoint_get(r->c, key))
-            return bad(r, "a key that is there twice");
         if (strcmp(key, "xxh3") == 0 && r->at - here == DIGITS + 1)
             r->digest = here;
+        if (r->c->nmeta == MAX_META)
+            return bad(r, "more keys of __metadata__ than 16384");
         checkpoint_put(r->c, key, value);
     } while (take(r, ','));
     return want(r, '}');
@@ -185,8 +185,6 @@ static Status read_tensor(Reader *r, const char *name)
     GtcTensor t = { .name = name };
     int64_t dim[MAX_RANK], span[2];
     int rank = -1, nspan = 0;
-    if (checkpoint_find(r->c, name))
-        return bad(r, "a tensor that is there twice");
     TRY(want(r, '{'));
     do {
         const char *key;
@@ -219,6 +217,30 @@ static Status read_tensor(Reader *r, const char *name)
     return ST_OK;
 }
 
+static int by_word(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Names of tensors and keys of metadata are there once. */
+static Status check_names(Reader *r)
+{
+    const Checkpoint *c = r->c;
+    const int n = c->ntensor > c->nmeta ? c->ntensor : c->nmeta;
+    const char **word = arena_array(c->arena, const char *, n + 1);
+    for (int what = 0; what < 2; what++) {
+        const int count = what ? c->nmeta : c->ntensor;
+        for (int i = 0; i < count; i++)
+            word[i] = what ? c->meta[i].key : c->tensor[i].name;
+        qsort(word, (size_t)count, sizeof *word, by_word);
+        for (int i = 1; i < count; i++)
+            if (strcmp(word[i - 1], word[i]) == 0)
+                return bad(r, what ? "a key of __metadata__ that is there twice"
+                                   : "a tensor that is there twice");
+    }
+    return ST_OK;
+}
+
 static Status read_header(Reader *r)
 {
     bool metadata = false;
@@ -240,7 +262,7 @@ static Status read_header(Reader *r)
         TRY(want(r, '}'));
     }
     skip_space(r);
-    return r->at == r->end ? ST_OK : bad(r, "text after the header");
+    return r->at == r->end ? check_names(r) : bad(r, "text after the header");
 }
 
 static int by_offset(const void *a, const void *b)
@@ -292,6 +314,8 @@ Status checkpoint_parse(Ctx *cx, const char *path, const char *bytes, size_t n, 
         header |= (uint64_t)(unsigned char)bytes[i] << (8 * i);
     if (st == ST_OK && header > n - 8)
         st = bad(&r, "a header longer than the file");
+    if (st == ST_OK && header > MAX_HEADER)
+        st = bad(&r, "a header of more than 8 MiB");
     if (st == ST_OK) {
         r.at = bytes + 8;
         r.end = r.at + header;

@@ -22,6 +22,8 @@
 #include "ir/base/size.h"
 #include "ir/base/strbuf.h"
 
+enum { MAX_COLUMNS = 1 << 17 };
+
 /* ---- places ---- */
 
 static void place_of(const Csv *csv, size_t off, int *line, int *col)
@@ -253,6 +255,8 @@ static Status header_read(Ctx *cx, Source *src, Csv *csv, size_t *pos)
     unsigned n = 0, cap = 0;
     Cell *cell = NULL;
     for (;; i++) {
+        if (n == MAX_COLUMNS)
+            return fail_off(cx, csv, i, "more than %d columns", MAX_COLUMNS);
         arena_grow(src->arena, cell, n, cap);
         TRY(cell_cut(cx, csv, &i, &cell[n++]));
         if (i >= csv->n || is_line_end(csv->text[i]))

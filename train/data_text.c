@@ -77,18 +77,21 @@ Status text_read(Ctx *cx, const Request *rq, Source *src)
     TRY(source_alloc(cx, src, (int64_t)n, sizeof(int32_t), &p));
     int32_t *code = p;
     TRY(codes_read(cx, src, path, d, n, code));
-    TRY(source_alloc(cx, src, CODE_POINTS, sizeof(int32_t), &p));
+    int32_t top = 0; /* most texts need few of the 0x110000 */
+    for (int64_t r = 0; r < src->rows; r++)
+        top = code[r] >= top ? code[r] + 1 : top;
+    TRY(source_alloc(cx, src, top, sizeof(int32_t), &p));
     int32_t *id = p;
-    memset(id, 0, CODE_POINTS * sizeof *id);
+    memset(id, 0, (size_t)top * sizeof *id);
     for (int64_t r = 0; r < src->rows; r++)
         id[code[r]] = 1;
     Column *c = src->col = arena_array(src->arena, Column, 1);
     src->ncol = 1;
     *c = (Column){ .name = "char", .file = path, .word = code };
-    for (int32_t v = 0; v < CODE_POINTS; v++)
+    for (int32_t v = 0; v < top; v++)
         c->nwords += id[v];
     c->words = arena_array(src->arena, const char *, c->nwords + 1);
-    for (int32_t v = 0, k = 0; v < CODE_POINTS; v++)
+    for (int32_t v = 0, k = 0; v < top; v++)
         if (id[v]) {
             c->words[k] = code_name(src->arena, v);
             id[v] = k++;
