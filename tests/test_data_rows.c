@@ -141,6 +141,34 @@ static void bad_indices(void **state)
     }
 }
 
+/* Any byte of the index changed, or its end cut off: windows or a message with a place. */
+static void damaged_indices(void **state)
+{
+    Folder *f = *state;
+    static const char whole[] = "who,first,rows\nann,0,8\nbob,8,6\nann,16,8\n";
+    static const char change[] = "0,9\n\"-. \xff";
+    DataConfig cfg = config_indexed(f);
+    const char *dirs[] = { f->dir };
+    int taken = 0;
+    cfg.group = "who";
+    for (size_t n = 0; n < sizeof whole - 1; n++)
+        for (size_t c = 0; c < sizeof change; c++) { /* the last is NUL: cut */
+            char damaged[sizeof whole];
+            Data *d;
+            memcpy(damaged, whole, sizeof whole);
+            damaged[n] = change[c];
+            folder_put(f, "i.csv", damaged, change[c] ? sizeof whole - 1 : n);
+            f->cx.line = 0;
+            const Status s = data_open(&f->cx, &cfg, dirs, 1, 7, NULL, &d);
+            taken += s == ST_OK;
+            if (s == ST_OK)
+                data_close(d);
+            else if (s != ST_DATA || !f->cx.msg[0] || (f->cx.line < 1 && n > 14))
+                fail_msg("byte %zu is %d: %d \"%s\"", n, change[c], s, f->cx.msg);
+        }
+    assert_in_range(taken, 50, 400);
+}
+
 static void majorities(void **state)
 {
     Folder *f = *state;
@@ -340,9 +368,16 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, folder_setup, folder_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(windows_of_an_index),  TEST(rows_outside_are_free), TEST(bad_indices),
-        TEST(majorities),           TEST(targets_of_each_row),   TEST(a_missing_target_of_each_row),
-        TEST(characters_by_number), TEST(characters_one_hot),    TEST(what_keys_say_together),
+        TEST(windows_of_an_index),
+        TEST(rows_outside_are_free),
+        TEST(bad_indices),
+        TEST(damaged_indices),
+        TEST(majorities),
+        TEST(targets_of_each_row),
+        TEST(a_missing_target_of_each_row),
+        TEST(characters_by_number),
+        TEST(characters_one_hot),
+        TEST(what_keys_say_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

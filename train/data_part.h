@@ -35,6 +35,9 @@ Status part_clean(Ctx *cx, const DataConfig *cfg, Part *p, const DataFit *fit, b
 /* The distinct words of column c in the first `rows` rows, in order. */
 StrList part_words(const Part *p, const Column *c, int64_t rows);
 
+/* Which split each row belongs to, SPLIT_COUNT: none; NULL: samples are drawn, later. */
+Status part_split(Ctx *cx, const DataConfig *cfg, Part *p, uint64_t seed, uint8_t **out);
+
 /* Column numbers of the text columns in terms of `names` (all the values there are): -1 for a
  * value that is not among them, and their number in *unseen. */
 Status part_category(Ctx *cx, Part *p, const Column *c, const StrList *names, int32_t **id,
