@@ -13,6 +13,7 @@
 #include "tests/book_check.h"
 #include "tests/book_nn.h"
 #include "tests/program_check.h"
+#include "tests/side_check.h"
 #include "tests/slope_check.h"
 
 /* ------------------------------------------------------------ ways */
@@ -233,6 +234,7 @@ static bool run_way(Ctx *cx, const FuzzCase *c, const FuzzWay *way, const Refere
     const ProgramCheck pc = { .mode = way->mode,
                               .threads = way->threads,
                               .skip_passes = way->skip[0] ? way->skip : NULL,
+                              .limits = c->limits,
                               .device = c->device,
                               .pass_done = pass_done,
                               .look = look,
@@ -282,6 +284,7 @@ void fuzz_case_run(const FuzzCase *c, FuzzVerdict *v)
                                   .seed = c->values,
                                   .init = fuzz_case_value,
                                   .init_arg = (void *)(uintptr_t)c };
+    side_check(&cx, c->values);
     Reference *ref = reference_new(&cx, c->g, &ro);
     bool go_on = check_reference(&cx, c, reference_start(ref), v);
     for (int i = 0; i < c->nway && go_on; i++)

@@ -2,7 +2,7 @@
 #ifndef GTC_TESTS_FUZZ_CASE_H
 #define GTC_TESTS_FUZZ_CASE_H
 
-#include "ir/eval.h"
+#include "ir/oracle.h"
 #include "models/model.h"
 #include "runtime/gtc.h"
 
@@ -22,6 +22,7 @@ typedef struct FuzzCase {
     const char *device;
     uint64_t values; /* seed of the inputs' values: by input name, so that inputs may come and go */
     bool plain;      /* values without extremes */
+    OracleLimits limits;
     FuzzWay way[FUZZ_WAYS];
     int nway;
 } FuzzCase;

@@ -2,7 +2,8 @@
 /* fuzz-graphs: random programs against the evaluator.
  *
  *     fuzz-graphs [--count N] [--seed S] [--device D] [--each-pass] [--jobs J] [--seconds T]
- *                 [--reduce] [--out DIR] [--stop-at-first] [--verbose] [--print] [FILE.gir ..]
+ *                 [--reduce] [--out DIR] [--stop-at-first] [--verbose] [--print]
+ *                 [--without bound|rmse] [FILE.gir ..]
  *
  * Graph i of a run is that of seed S + i, so one seed is one case, on every machine.  Each runs in
  * a process of its own.  A file is a case that was saved.  The last line is
@@ -27,6 +28,7 @@ typedef struct Options {
     const char *device, *out;
     char **file;
     int nfile;
+    OracleLimits limits;
 } Options;
 
 typedef struct Item { /* what one child works on */
@@ -58,6 +60,7 @@ static void item_case(Ctx *cx, Arena *arena, const Item *it, FuzzCase *c)
         fuzz_case_ways(c, it->seed, it->o->each_pass);
     }
     c->device = it->o->device;
+    c->limits = it->o->limits;
 }
 
 static void work(void *arg, FuzzVerdict *v)
@@ -196,7 +199,7 @@ static _Noreturn void usage(const char *what)
     fprintf(stderr,
             "fuzz-graphs: %s\nusage: fuzz-graphs [--count N] [--seed S] [--device D] [--each-pass] "
             "[--jobs J] [--seconds T]\n                   [--reduce] [--out DIR] [--stop-at-first] "
-            "[--verbose] [--print] [FILE.gir ..]\n",
+            "[--verbose] [--print] [--without bound|rmse] [FILE.gir ..]\n",
             what);
     exit(2);
 }
@@ -240,6 +243,10 @@ static void read_options(int argc, char **argv, Options *o)
             o->device = value, i++;
         else if (strcmp(a, "--out") == 0 && value)
             o->out = value, i++;
+        else if (strcmp(a, "--without") == 0 && value && strcmp(value, "bound") == 0)
+            o->limits.skip_bound = true, i++;
+        else if (strcmp(a, "--without") == 0 && value && strcmp(value, "rmse") == 0)
+            o->limits.skip_rmse = true, i++;
         else if (a[0] == '-')
             usage(a);
         else

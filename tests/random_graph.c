@@ -98,7 +98,8 @@ static Ref pick(Grow *w, Want want)
 {
     const uint32_t n = w->b.g->nnode;
     for (int tries = 0; n > 1 && tries < 16; tries++) {
-        const Ref r = 1 + (Ref)below(w, (int)n - 1);
+        const bool late = w->opt->views && n > 4 && !chance(w, 3); /* chains */
+        const Ref r = late ? n - 1 - (Ref)below(w, 3) : 1 + (Ref)below(w, (int)n - 1);
         const Type t = build_type(&w->b, r);
         if (fits(&t, want))
             return r;
@@ -587,6 +588,16 @@ static void grow_one(Grow *w, Op op)
     gtc_assert(w->b.status == ST_OK, "random graph: %s", w->b.cx->msg);
 }
 
+static Op random_op(Grow *w)
+{
+    for (;;) {
+        const Op op = (Op)(1 + below(w, OP_COUNT - 1));
+        const int cls = op_info[op].cls;
+        if (!w->opt->views || cls == CLASS_VIEW || cls == CLASS_REDUCE || chance(w, 4))
+            return op;
+    }
+}
+
 static void grow_nodes(Grow *w, int nodes)
 {
     static const char *const kind[] = { "conv1d", "lstm", "dense", "my-cell.2" };
@@ -595,7 +606,7 @@ static void grow_nodes(Grow *w, int nodes)
             w->b.region = chance(w, 3) ? 0
                                        : graph_region(w->b.g, kind[below(w, 4)], below(w, 4) - 1,
                                                       chance(w, 3));
-        grow_one(w, (Op)(1 + below(w, OP_COUNT - 1)));
+        grow_one(w, random_op(w));
         if (chance(w, 6) && w->b.g->nnode > 1) {
             char name[32];
             snprintf(name, sizeof name, "v-%u.y_", w->b.g->nnode - 1);

@@ -16,6 +16,7 @@ typedef struct RandomOptions {
     bool fused;        /* what a fusion may hold: at most one scan, nothing in it, no f64, inputs
                           of kind batch, little that is unused; larger extents too */
     bool random;       /* the op rand */
+    bool views;        /* mostly views and reductions, of what came just before */
     bool smooth;       /* nothing of floats that has no gradient: amin, fusions */
     bool tame;         /* keeps values finite and moderate: no log of negatives, no exp of large */
 } RandomOptions;
