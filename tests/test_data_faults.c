@@ -89,7 +89,7 @@ static int folder_make(void **state)
 
 static int folder_remove(void **state)
 {
-    static const char *const name[] = { "a.csv", "b.csv.gz" };
+    static const char *const name[] = { "a.csv", "b.csv.gz", "i.csv", "t.txt", "s.wav", "n.wav" };
     (void)state;
     for (int i = 0; i < 2; i++) {
         char path[64];
@@ -162,11 +162,81 @@ static Status everything(Ctx *cx)
     return s;
 }
 
-static void each_call_fails(void **state)
+static void wav_write(const char *name, int rows)
+{
+    Ctx cx;
+    Strbuf s = { 0 };
+    char path[80];
+    ctx_init(&cx);
+    strbuf_addn(&s,
+                "RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0"
+                "data",
+                40);
+    const char size[4] = { (char)(2 * rows) };
+    strbuf_addn(&s, size, 4);
+    for (int r = 0; r < 2 * rows; r++)
+        strbuf_putc(&s, (char)(r * 7 % 50));
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    assert_int_equal(os_write_file(&cx, path, s.s, s.n), ST_OK);
+    strbuf_free(&s);
+}
+
+static void sequences_write(void)
+{
+    static const char index[] = "first,rows\n0,9\n9,11\n", text[] = "abcabcabcabcabcabcab";
+    Ctx cx;
+    char path[80];
+    ctx_init(&cx);
+    snprintf(path, sizeof path, "%s/i.csv", folder);
+    assert_int_equal(os_write_file(&cx, path, index, sizeof index - 1), ST_OK);
+    snprintf(path, sizeof path, "%s/t.txt", folder);
+    assert_int_equal(os_write_file(&cx, path, text, sizeof text - 1), ST_OK);
+    wav_write("s.wav", 20);
+    wav_write("n.wav", 30);
+}
+
+static Status sequence(Ctx *cx, const DataConfig *cfg)
+{
+    const char *dirs[] = { folder };
+    Data *d = NULL;
+    int32_t x[4], y[4]; /* or f32 */
+    void *in[] = { x };
+    Status s = data_open(cx, cfg, dirs, 1, 1, NULL, &d);
+    if (s == ST_OK)
+        s = data_fetch(cx, d, SPLIT_TRAIN, &(int64_t){ 0 }, 1, in, y);
+    data_close(d);
+    return s;
+}
+
+/* A mix, and a text in segments, with a target for each row. */
+static Status sequences(Ctx *cx)
+{
+    const char *wav[] = { "s.wav" }, *noise[] = { "n.wav" }, *text[] = { "t.txt" };
+    const DataConfig mix = { .format = DATA_WAV,
+                             .files = { wav, 1 },
+                             .mix = true,
+                             .noise_files = { noise, 1 },
+                             .scaler = SCALER_STANDARD,
+                             .window = 4,
+                             .target_rows = TARGET_EACH,
+                             .split = { 0.6, 0.2, 0.2 } };
+    const DataConfig words = { .format = DATA_TEXT,
+                               .files = { text, 1 },
+                               .category_as = CATEGORY_INDEX,
+                               .classification = true,
+                               .index = "i.csv",
+                               .index_start = "first",
+                               .index_count = "rows",
+                               .window = 4,
+                               .target_rows = TARGET_EACH,
+                               .split = { 0.6, 0.2, 0.2 } };
+    TRY(sequence(cx, &mix));
+    return sequence(cx, &words);
+}
+
+static void each_call_of(Status (*all)(Ctx *cx))
 {
     static const int errors[] = { EIO, ENOMEM, EACCES };
-    (void)state;
-    files_write();
     for (size_t e = 0; e < sizeof errors / sizeof *errors; e++) {
         int n = 0, failed = 0;
         for (;; n++) {
@@ -176,7 +246,7 @@ static void each_call_fails(void **state)
             fault.left = n;
             fault.err = errors[e];
             fault.hit = fault.short_reads = false;
-            const Status s = everything(&cx);
+            const Status s = all(&cx);
             assert_int_equal(fault.live, 0);
             if (!fault.hit) {
                 assert_int_equal(s, ST_OK);
@@ -194,6 +264,15 @@ static void each_call_fails(void **state)
     fault.left = -1;
 }
 
+static void each_call_fails(void **state)
+{
+    (void)state;
+    files_write();
+    each_call_of(everything);
+    sequences_write();
+    each_call_of(sequences);
+}
+
 static void short_reads(void **state)
 {
     Ctx cx;
@@ -204,6 +283,8 @@ static void short_reads(void **state)
     fault.left = -1;
     fault.short_reads = true;
     assert_int_equal(everything(&cx), ST_OK);
+    sequences_write();
+    assert_int_equal(sequences(&cx), ST_OK);
     assert_int_equal(fault.live, 0);
 }
 
