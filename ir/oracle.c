@@ -14,12 +14,9 @@
  * much of the first one is decision and how much is rounding.
  *
  * What it costs is correlation: x - x is no zero, and through a normalisation, a softmax or a
- * recurrence intervals widen much more than errors do.  So eight samples go along: the same graph,
- * where the result of every op is moved at random by about what the op errs by.  An element's
- * spread over the samples is its error with every correlation in it, and an interval is cut to 16
- * spreads around the reference after each op, so that it cannot run away and decisions that are
- * clear stay closed.  Where a sample would be blind (max and abs that may take either side) it
- * stands anywhere in the interval.
+ * recurrence intervals widen much more than errors do.  So samples go along (oracle_sample.c): the
+ * same graph with random errors, which know every correlation, and each interval is cut to what
+ * they say.
  *
  * The walk is that of eval.c: definition order, each value released after its last reader. */
 #include "ir/oracle.h"
@@ -43,7 +40,7 @@ static BoundFn *const bound_fn[OP_COUNT] = {
 #include "ir/ops.def"
 };
 
-enum { SPAN_PLANES = 5, PLANES = SPAN_PLANES + ORACLE_SAMPLES };
+enum { SPAN_PLANES = 5, PLANES = SPAN_PLANES + SPAN_COUNT * ORACLE_SAMPLES };
 
 typedef struct Body {
     Ctx *cx;
@@ -83,11 +80,6 @@ static void body_close(Body *b)
     arena_free(b->arena);
 }
 
-/* A sampled spread is itself a guess from few samples: an error of t spreads is as likely as in
- * Student's distribution with 8 degrees of freedom, which for 16 is 1 in 4 million, were an op's
- * usual error all that it is taken for. */
-static const double SPREADS = 16;
-
 /* ------------------------------------------------------------ planes */
 
 static Value *plane(Bounded *v, int i)
@@ -95,7 +87,7 @@ static Value *plane(Bounded *v, int i)
     if (i == 0)
         return &v->ref;
     if (i >= SPAN_PLANES)
-        return &v->sample[i - SPAN_PLANES];
+        return &v->sample[0][0] + (i - SPAN_PLANES);
     return i % 2 ? &v->span[i / 2].lo : &v->span[i / 2 - 1].hi;
 }
 
@@ -130,11 +122,12 @@ static void share_span(Ctx *cx, Bounded *v, int which, const Span *with)
     s->hi = view(&with->hi);
 }
 
-static void share_samples(Ctx *cx, Bounded *v)
+/* with: NULL: ref. */
+static void share_samples(Ctx *cx, Bounded *v, int which, const Value *with)
 {
     for (int k = 0; k < ORACLE_SAMPLES; k++) {
-        cx->os->release(v->sample[k].own);
-        v->sample[k] = view(&v->ref);
+        cx->os->release(v->sample[which][k].own);
+        v->sample[which][k] = view(with ? &with[k] : &v->ref);
     }
 }
 
@@ -143,7 +136,8 @@ static void make_exact(Ctx *cx, Bounded *v)
     const Span self = { view(&v->ref), view(&v->ref) };
     share_span(cx, v, SPAN_ALL, &self);
     share_span(cx, v, SPAN_DECIDED, &self);
-    share_samples(cx, v);
+    share_samples(cx, v, SPAN_ALL, NULL);
+    share_samples(cx, v, SPAN_DECIDED, NULL);
     v->sure = SURE_EXACT;
 }
 
@@ -166,6 +160,7 @@ static void tighten(Ctx *cx, Bounded *v)
     Span *all = &v->span[SPAN_ALL], *decided = &v->span[SPAN_DECIDED];
     if (v->sure == SURE_OPEN && same(&all->lo, &decided->lo) && same(&all->hi, &decided->hi)) {
         share_span(cx, v, SPAN_DECIDED, all);
+        share_samples(cx, v, SPAN_ALL, v->sample[SPAN_DECIDED]);
         v->sure = SURE_DECIDED;
     }
     if (v->sure == SURE_DECIDED && same(&v->ref, &all->lo) && same(&v->ref, &all->hi))
@@ -182,112 +177,34 @@ static Sure least_sure(const Bounded *v, uint32_t n)
     return sure;
 }
 
-/* In [-1, 1], by what is computed and where: equal operands err equally, as they do in a kernel, so
- * that errors of equal elements add up when those do. */
-static double noise_of(double x, Ref node, int sample)
-{
-    uint64_t h;
-    memcpy(&h, &x, sizeof h);
-    h += ((uint64_t)node << 8 | (uint64_t)sample) * 0x9e3779b97f4a7c15;
-    h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9;
-    h = (h ^ h >> 27) * 0x94d049bb133111eb;
-    return (double)(int64_t)(h ^ h >> 31) * 0x1p-63;
-}
-
-/* The samples of a result that was computed: its op of the arguments' samples, and noise. */
-static Status add_samples(BoundCall *c, Value *arg, Bounded *out)
-{
-    const Span *span = &out->span[SPAN_DECIDED];
-    const Ref self = (Ref)(c->n - c->e->g->node);
-    const int64_t n = shape_count(&c->n->type.shape);
-    for (int k = 0; k < ORACLE_SAMPLES; k++) {
-        for (uint32_t i = 0; i < c->n->nargs; i++)
-            arg[i] = c->arg[i].sample[k];
-        Value *s = &out->sample[k];
-        TRY(eval_fn[c->n->op](c->e, c->n, arg, s));
-        for (int64_t i = 0; i < n && c->noise; i++) {
-            const double x = noise_of(s->at[i], self, k);
-            if (c->noise[i] == ANYWHERE)
-                s->at[i] = span->lo.at[i] + (1 + x) / 2 * (span->hi.at[i] - span->lo.at[i]);
-            else
-                s->at[i] += x * c->noise[i];
-        }
-    }
-    return ST_OK;
-}
-
-/* A source's: anywhere in its interval. */
-static Status source_samples(BoundCall *c, Bounded *out)
-{
-    for (int k = 0; k < ORACLE_SAMPLES; k++) {
-        const double part = (1 + noise_of(0, (Ref)(c->n - c->e->g->node), k)) / 2;
-        const Span *span = &out->span[SPAN_DECIDED];
-        Value *s = &out->sample[k];
-        TRY(value_new(c->e, &c->n->type, s));
-        Nest w;
-        const int64_t *const stride[] = { s->stride, span->lo.stride, span->hi.stride };
-        for (nest_start(&w, &c->n->type.shape, 3, stride); w.more; nest_next(&w))
-            for (int64_t i = 0; i < w.n; i++) {
-                const double lo = span->lo.at[w.off[1] + i * w.step[1]];
-                const double hi = span->hi.at[w.off[2] + i * w.step[2]];
-                s->at[w.off[0] + i * w.step[0]] = lo == hi ? lo : lo + part * (hi - lo);
-            }
-    }
-    return ST_OK;
-}
-
-/* Cuts the spans to what the samples say of the error.  What open decisions add to the one span
- * they keep adding. */
-static void cut_spans(const BoundCall *c, Bounded *out)
-{
-    Span *all = &out->span[SPAN_ALL], *decided = &out->span[SPAN_DECIDED];
-    const int64_t n = shape_count(&c->n->type.shape);
-    for (int64_t i = 0; i < n; i++) {
-        double *lo = &decided->lo.at[i], *hi = &decided->hi.at[i];
-        const double ref = out->ref.at[i];
-        double squares = 0;
-        for (int k = 0; k < ORACLE_SAMPLES; k++)
-            squares += (out->sample[k].at[i] - ref) * (out->sample[k].at[i] - ref);
-        const double reach = SPREADS * sqrt(squares / ORACLE_SAMPLES);
-        if (!isfinite(reach) || !isfinite(ref) || isinf(*lo) || isinf(*hi))
-            continue;
-        const double low = fmax(*lo, ref - reach), high = fmin(*hi, ref + reach);
-        if (out->sure == SURE_OPEN && !isinf(all->lo.at[i]) && !isinf(all->hi.at[i])) {
-            all->lo.at[i] = fmin(all->lo.at[i] + (low - *lo), low);
-            all->hi.at[i] = fmax(all->hi.at[i] + (high - *hi), high);
-        }
-        *lo = low;
-        *hi = high;
-    }
-}
-
 static bool computes(const Node *n)
 {
     const uint8_t cls = op_info[n->op].cls;
     return cls == CLASS_ELEMENTWISE || cls == CLASS_REDUCE || cls == CLASS_CONTRACT;
 }
 
-static Status spans_and_samples(BoundCall *c, Value *scratch, Bounded *out)
+/* What a bound function leaves beside the span. */
+static void forget_call(BoundCall *c, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        c->noise[i] = 0;
+        c->other[i] = NAN;
+    }
+}
+
+static Status add_spans(BoundCall *c, int64_t count, Bounded *out)
 {
     const Node *n = c->n;
     TRY(bound_fn[n->op](c, &out->span[SPAN_ALL]));
-    if (least_sure(c->arg, n->nargs) == SURE_OPEN || c->undecided) {
-        c->which = SPAN_DECIDED;
-        TRY(bound_fn[n->op](c, &out->span[SPAN_DECIDED]));
-        out->sure = SURE_OPEN;
-    } else {
+    out->sure = SURE_DECIDED;
+    if (least_sure(c->arg, n->nargs) != SURE_OPEN && !c->undecided) {
         share_span(c->e->cx, out, SPAN_DECIDED, &out->span[SPAN_ALL]);
-        out->sure = SURE_DECIDED;
+        return ST_OK;
     }
-    if (!dtype_is_float(n->type.dt) || c->flat)
-        share_samples(c->e->cx, out);
-    else if (n->nargs == 0)
-        return source_samples(c, out);
-    else
-        TRY(add_samples(c, scratch, out));
-    if (computes(n) && dtype_is_float(n->type.dt) && !c->flat)
-        cut_spans(c, out);
-    return ST_OK;
+    out->sure = SURE_OPEN;
+    c->which = SPAN_DECIDED;
+    forget_call(c, count);
+    return bound_fn[n->op](c, &out->span[SPAN_DECIDED]);
 }
 
 /* ref holds the arguments' and is free to be written over. */
@@ -297,9 +214,15 @@ static Status bound_result(const Eval *e, const Node *n, const Bounded *arg, Val
     BoundCall c = { .e = e, .n = n, .arg = arg, .ref = &out->ref };
     Arena *scratch = arena_new();
     gtc_assert(bound_fn[n->op], "the oracle has no bound for %s", op_info[n->op].name);
-    if (computes(n))
-        c.noise = arena_array(scratch, double, shape_count(&n->type.shape));
-    const Status status = spans_and_samples(&c, ref, out);
+    const int64_t count = computes(n) ? shape_count(&n->type.shape) : 0;
+    if (computes(n)) {
+        c.noise = arena_array(scratch, double, count);
+        c.other = arena_array(scratch, double, count);
+    }
+    forget_call(&c, count);
+    Status status = add_spans(&c, count, out);
+    if (status == ST_OK)
+        status = bound_samples(&c, ref, out);
     arena_free(scratch);
     if (status == ST_OK)
         tighten(e->cx, out);
@@ -336,8 +259,27 @@ static Status bound_node(Body *b, const Eval *e, Ref r, const Bounded *in)
     return bound_result(e, n, b->arg, b->ref, out);
 }
 
-/* Output i is written, packed, to the planes of dst[i]. */
-static Status body_run(Body *b, const Bounded *in, Bounded *dst)
+/* Planes in an arena, those that are views of others in v shared as well. */
+static Bounded kept(Arena *arena, Bounded *v)
+{
+    Bounded k = { .sure = v->sure };
+    for (int i = 0; i < PLANES; i++) {
+        const Value *from = plane(v, i);
+        Value *to = plane(&k, i);
+        for (int j = 0; j < i && !to->at; j++)
+            if (plane(v, j)->at == from->at && v->sure != SURE_OPEN)
+                *to = *plane(&k, j);
+        if (to->at)
+            continue;
+        *to =
+            value_packed(&v->ref.type, arena_array(arena, double, shape_count(&v->ref.type.shape)));
+        value_copy(to, from);
+    }
+    return k;
+}
+
+/* Output i is written, packed, to the planes of dst[i]; arena: dst[i] is made there. */
+static Status body_run(Body *b, const Bounded *in, Bounded *dst, Arena *arena)
 {
     const Eval e = { .cx = b->cx, .mode = EVAL_F64, .g = b->g };
     Status status = ST_OK;
@@ -352,9 +294,13 @@ static Status body_run(Body *b, const Bounded *in, Bounded *dst)
             for (uint32_t i = 0; i < graph_result_count(b->g, dead); i++)
                 release(b->cx, &b->value[b->slot[dead] + i]);
     }
-    for (uint32_t i = 0; i < b->g->nout && status == ST_OK; i++)
-        for (int k = 0; k < PLANES; k++)
-            value_copy(plane(&dst[i], k), plane(&b->value[b->slot[b->g->out[i].value]], k));
+    for (uint32_t i = 0; i < b->g->nout && status == ST_OK; i++) {
+        Bounded *v = &b->value[b->slot[b->g->out[i].value]];
+        if (arena)
+            dst[i] = kept(arena, v);
+        for (int k = 0; k < PLANES && !arena; k++)
+            value_copy(plane(&dst[i], k), plane(v, k));
+    }
     for (uint32_t i = 0; i < b->nslot; i++)
         release(b->cx, &b->value[i]);
     return status;
@@ -430,7 +376,7 @@ static Status loop_run(const Eval *e, const Node *n, const Bounded *arg, Bounded
         }
         for (uint32_t i = ncarry; i < g->nout; i++)
             w->dst[i] = step_of(&out[i], t, &g->node[g->out[i].value].type);
-        TRY(body_run(w->body, w->in, w->dst));
+        TRY(body_run(w->body, w->in, w->dst, NULL));
         for (uint32_t i = 0; i < ncarry; i++)
             to[i].sure = SURE_OPEN;
     }
@@ -465,7 +411,7 @@ static Status bound_fusion(const Eval *e, const Node *n, const Bounded *arg, Bou
     Body *body = body_open(e->cx, n->attr.fusion.body);
     Status status = results_new(e, n, nout, out);
     if (status == ST_OK)
-        status = body_run(body, arg, out);
+        status = body_run(body, arg, out, NULL);
     body_close(body);
     for (uint32_t i = 0; i < nout && status == ST_OK; i++)
         tighten(e->cx, &out[i]);
@@ -474,31 +420,29 @@ static Status bound_fusion(const Eval *e, const Node *n, const Bounded *arg, Bou
 
 /* ------------------------------------------------------------ whole graphs */
 
-static OracleTensor tensor_of_planes(Arena *arena, Type type)
-{
-    OracleTensor t = { .ref = tensor_new(arena, type), .rounded = tensor_new(arena, type) };
-    t.lo = tensor_new(arena, type).at;
-    t.hi = tensor_new(arena, type).at;
-    t.lo_decided = tensor_new(arena, type).at;
-    t.hi_decided = tensor_new(arena, type).at;
-    for (int k = 0; k < ORACLE_SAMPLES; k++)
-        t.sample[k] = tensor_new(arena, type).at;
-    return t;
-}
-
 /* A subnormal may be read as zero. */
 OracleTensor oracle_exact(Arena *arena, const Tensor *from)
 {
-    OracleTensor t = tensor_of_planes(arena, from->type);
+    const int64_t n = shape_count(&from->type.shape);
     const double tiny = dtype_is_float(from->type.dt) ? bound_rounding(from->type.dt).tiny : 0;
-    for (int64_t i = 0; i < shape_count(&from->type.shape); i++) {
+    OracleTensor t = { .ref = tensor_new(arena, from->type) };
+    bool subnormal = false;
+    for (int64_t i = 0; i < n; i++) {
+        t.ref.at[i] = from->at[i];
+        subnormal |= fabs(from->at[i]) < tiny && tiny <= 0x1p-126 && from->at[i] != 0;
+    }
+    t.rounded = t.ref;
+    t.lo = t.hi = t.lo_decided = t.hi_decided = t.ref.at;
+    for (int k = 0; k < ORACLE_SAMPLES; k++)
+        t.sample[k] = t.open_sample[k] = t.ref.at;
+    if (!subnormal)
+        return t;
+    t.lo = t.lo_decided = tensor_new(arena, from->type).at;
+    t.hi = t.hi_decided = tensor_new(arena, from->type).at;
+    for (int64_t i = 0; i < n; i++) {
         const double x = from->at[i];
-        const bool subnormal = fabs(x) < tiny && tiny <= 0x1p-126;
-        t.ref.at[i] = t.rounded.at[i] = x;
-        t.lo[i] = t.lo_decided[i] = subnormal && x > 0 ? 0 : x;
-        t.hi[i] = t.hi_decided[i] = subnormal && x < 0 ? 0 : x;
-        for (int k = 0; k < ORACLE_SAMPLES; k++)
-            t.sample[k][i] = x;
+        t.lo[i] = fabs(x) < tiny ? fmin(x, 0) : x;
+        t.hi[i] = fabs(x) < tiny ? fmax(x, 0) : x;
     }
     return t;
 }
@@ -512,9 +456,27 @@ static Bounded planes_of(const OracleTensor *t)
                   { value_packed(type, t->lo_decided), value_packed(type, t->hi_decided) } },
         .sure = SURE_OPEN,
     };
-    for (int k = 0; k < ORACLE_SAMPLES; k++)
-        v.sample[k] = value_packed(type, t->sample[k]);
+    for (int k = 0; k < ORACLE_SAMPLES; k++) {
+        v.sample[SPAN_ALL][k] = value_packed(type, t->open_sample[k]);
+        v.sample[SPAN_DECIDED][k] = value_packed(type, t->sample[k]);
+    }
     return v;
+}
+
+static OracleTensor tensor_of(const Bounded *v, Tensor rounded)
+{
+    const Span *all = &v->span[SPAN_ALL], *decided = &v->span[SPAN_DECIDED];
+    OracleTensor t = { .ref = { v->ref.type, v->ref.at },
+                       .rounded = rounded,
+                       .lo = all->lo.at,
+                       .hi = all->hi.at,
+                       .lo_decided = decided->lo.at,
+                       .hi_decided = decided->hi.at };
+    for (int k = 0; k < ORACLE_SAMPLES; k++) {
+        t.open_sample[k] = v->sample[SPAN_ALL][k].at;
+        t.sample[k] = v->sample[SPAN_DECIDED][k].at;
+    }
+    return t;
 }
 
 Status oracle_graph(Ctx *cx, const Graph *g, Arena *arena, const OracleTensor *in,
@@ -531,13 +493,10 @@ Status oracle_graph(Ctx *cx, const Graph *g, Arena *arena, const OracleTensor *i
         tighten(cx, &from[i]);
     }
     Status status = eval_graph(cx, g, EVAL_ROUND, arena, rounded_in, rounded);
-    for (uint32_t i = 0; i < g->nout && status == ST_OK; i++) {
-        out[i] = tensor_of_planes(arena, g->node[g->out[i].value].type);
-        out[i].rounded = rounded[i];
-        to[i] = planes_of(&out[i]);
-    }
     if (status == ST_OK)
-        status = body_run(b, from, to);
+        status = body_run(b, from, to, arena);
+    for (uint32_t i = 0; i < g->nout && status == ST_OK; i++)
+        out[i] = tensor_of(&to[i], rounded[i]);
     body_close(b);
     return status;
 }

@@ -13,11 +13,12 @@
 enum { ORACLE_SAMPLES = 8 };
 
 typedef struct OracleTensor {
-    Tensor ref;                      /* f64 */
-    Tensor rounded;                  /* with every result rounded to its dtype */
-    double *lo, *hi;                 /* [-inf, inf]: anything, NaN too */
-    double *lo_decided, *hi_decided; /* where every decision goes as it went in ref */
-    double *sample[ORACLE_SAMPLES];  /* likewise */
+    Tensor ref;                          /* f64 */
+    Tensor rounded;                      /* with every result rounded to its dtype */
+    double *lo, *hi;                     /* [-inf, inf]: anything, NaN too */
+    double *lo_decided, *hi_decided;     /* where every decision goes as it went in ref */
+    double *sample[ORACLE_SAMPLES];      /* likewise */
+    double *open_sample[ORACLE_SAMPLES]; /* where open decisions go either way */
 } OracleTensor;
 
 /* A tensor that is known exactly; its elements are numbers of its dtype. */
@@ -35,8 +36,9 @@ typedef struct OracleLimits { /* { 0 }: every test on */
 /* The verdict over one tensor or, as oracle_compare adds to it, over many. */
 typedef struct OracleReport {
     int64_t elements;
-    int64_t undecided; /* open decisions make most of the interval, and over 1 % of the RMS */
-    int64_t loose;     /* of the others: over 5 % of the tensor's RMS to a side */
+    /* Elements whose interval is wider than 5 % of the tensor's RMS to a side (of integers: wider
+     * than nothing): mostly by open decisions, and for other reasons. */
+    int64_t undecided, loose;
     int64_t wrong;     /* elements out of bounds, or of the wrong mask */
     int wrong_rmse;    /* tensors whose RMSE is out of bounds */
     double worst;      /* largest error / bound */

@@ -17,9 +17,8 @@
 #include "ir/oracle.h"
 #include "ir/oracle_op.h"
 
-/* Wider than this part of the tensor's RMS, a bound is loose; a narrower one says enough, but is
- * still called undecided beyond the second if open decisions made most of it. */
-static const double LOOSE = .05, OPEN = .01;
+/* Wider than this part of the tensor's RMS, a bound says little of an element. */
+static const double LOOSE = .05;
 
 /* Distance of got from ref, as a part of the way to the interval's end on that side; 0: equal. */
 static double part_of_bound(double ref, double got, double end)
@@ -62,14 +61,14 @@ static Rms rms_of(const OracleTensor *want, const Tensor *got)
         if (!counts(want, i))
             continue;
         const double ref = want->ref.at[i], far = want->rounded.at[i];
-        const double all = want->hi[i] - want->lo[i];
-        const double span = fmax(all - (want->hi_decided[i] - want->lo_decided[i]), 0);
         s.ref += ref * ref;
         s.rounded += isfinite(far) ? (far - ref) * (far - ref) : 0;
         s.got += (got->at[i] - ref) * (got->at[i] - ref);
-        s.span += span * span;
-        for (int k = 0; k < ORACLE_SAMPLES; k++)
-            s.sample += (want->sample[k][i] - ref) * (want->sample[k][i] - ref) / ORACLE_SAMPLES;
+        for (int k = 0; k < ORACLE_SAMPLES; k++) {
+            const double error = want->sample[k][i] - ref, open = want->open_sample[k][i] - ref;
+            s.sample += error * error / ORACLE_SAMPLES;
+            s.span += fmax(open * open - error * error, 0) / ORACLE_SAMPLES;
+        }
         s.n++;
     }
     const double n = s.n ? (double)s.n : 1;
@@ -87,10 +86,10 @@ static void count_width(const OracleTensor *want, int64_t i, double rms, OracleR
     const double decided = want->hi_decided[i] - want->lo_decided[i];
     const double width = fmax(hi - ref, ref - lo);
     const bool open = bound_is_anything(lo, hi) || hi - lo > 2 * decided;
-    if (open && (width > OPEN * rms || !dtype_is_float(want->ref.type.dt)))
-        report->undecided++;
-    else if (width > LOOSE * rms)
-        report->loose++;
+    if (!(width > (dtype_is_float(want->ref.type.dt) ? LOOSE * rms : 0)))
+        return;
+    report->undecided += open;
+    report->loose += !open;
 }
 
 static void tell(OracleReport *r, const OracleTensor *want, const Tensor *got, int64_t wrong)
@@ -143,7 +142,7 @@ bool oracle_compare(const OracleTensor *want, const Tensor *got, const OracleLim
 
     const Rounding r = bound_rounding(dt);
     const double eps = 2 * fmax(r.unit, r.store);
-    const double limit = 2 * s.rounded + 8 * eps * s.ref + s.span + r.tiny +
+    const double limit = 2 * s.rounded + 8 * eps * s.ref + 2 * s.span + r.tiny +
                          fmax(.5, 4 / sqrt((double)s.n)) * s.sample;
     report->worst_rmse = fmax(report->worst_rmse, s.got / limit);
     if (s.got <= limit)

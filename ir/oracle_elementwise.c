@@ -138,7 +138,7 @@ typedef struct Run { /* n elements, of which the results lie packed */
     int64_t n, step[2 * MOST_ARGS];
     const double *end[2 * MOST_ARGS]; /* lo and hi of each argument */
     const double *ref;
-    double *lo, *hi, *noise;
+    double *lo, *hi, *noise, *other;
 } Run;
 
 static double end_at(const Run *w, int k, int64_t i)
@@ -323,6 +323,9 @@ static void take_decisions(const Run *w)
         if (w->lo[i] == w->hi[i])
             continue;
         w->c->undecided = true;
+        w->other[i] = w->ref[i] == w->lo[i] ? w->hi[i] : w->lo[i];
+        if (isinf(w->other[i]))
+            w->other[i] = NAN;
         if (w->c->which == SPAN_DECIDED)
             w->lo[i] = w->hi[i] = w->ref[i];
     }
@@ -492,10 +495,13 @@ static Status equal_to_extremum(BoundCall *c, Span *out)
         TRY(mark_candidates(c, m, at, out));
         const int64_t n = shape_count(&c->n->type.shape);
         c->undecided = false;
-        Run whole = { .c = c, .n = n, .ref = c->ref->at, .lo = out->lo.at, .hi = out->hi.at };
+        Run whole = {
+            .c = c, .n = n, .ref = c->ref->at, .lo = out->lo.at, .hi = out->hi.at, .other = c->other
+        };
         for (int64_t i = 0; i < n; i++) { /* NaN equals nothing */
             whole.lo[i] = fmin(whole.lo[i], whole.ref[i]);
             whole.hi[i] = fmax(whole.hi[i], whole.ref[i]);
+            whole.other[i] = NAN;
         }
         take_decisions(&whole);
         return ST_OK;
@@ -525,7 +531,8 @@ Status bound_elementwise(BoundCall *c, Span *out)
                         .ref = c->ref->at + to,
                         .lo = out->lo.at + to,
                         .hi = out->hi.at + to,
-                        .noise = c->noise + to };
+                        .noise = c->noise + to,
+                        .other = c->other + to };
             for (int k = 0; k < nends; k++) {
                 run.step[k] = w.step[k + 1];
                 run.end[k] = end[k]->at + w.off[k + 1] + at * w.step[k + 1];

@@ -8,8 +8,8 @@
 /* What the oracle and the ops' bounds share; nobody else includes this.
  *
  * A Bounded is a value of the evaluator and two spans around it: SPAN_ALL holds what any correct
- * program may give, SPAN_DECIDED what it may give if every decision goes as in ref; and samples,
- * whose decisions are ref's too.  The planes are views of each other where they are equal, as
+ * program may give, SPAN_DECIDED what it may give if every decision goes as in ref; and samples of
+ * both.  The planes are views of each other where they are equal, as
  * `sure` says. */
 typedef struct Span {
     Value lo, hi;
@@ -20,13 +20,13 @@ enum { SPAN_ALL, SPAN_DECIDED, SPAN_COUNT };
 typedef enum Sure {
     SURE_EXACT,   /* spans and samples are ref itself */
     SURE_DECIDED, /* both spans are one */
-    SURE_OPEN,    /* the second span has memory of its own */
+    SURE_OPEN,    /* the second span and its samples have memory of their own */
 } Sure;
 
 typedef struct Bounded {
     Value ref;
     Span span[SPAN_COUNT];
-    Value sample[ORACLE_SAMPLES];
+    Value sample[SPAN_COUNT][ORACLE_SAMPLES];
     Sure sure;
 } Bounded;
 
@@ -45,7 +45,8 @@ typedef struct BoundCall {
     int which;
     bool undecided;
     double *noise;
-    bool flat; /* the result does not move at all but by decisions: samples are ref */
+    double *other; /* likewise: of an open decision the answer that is not ref's, else NaN */
+    bool flat;     /* the result does not move at all but by decisions: samples are ref */
 } BoundCall;
 
 enum { ANYWHERE = -1 };
@@ -91,6 +92,9 @@ void bound_widen(const Rounding *r, double error, double scale, double *lo, doub
 /* Anything at all, NaN too. */
 void bound_anything(double *lo, double *hi);
 bool bound_is_anything(double lo, double hi);
+/* The samples of a result whose spans are there, and the spans cut to them.  scratch: room for the
+ * arguments. */
+Status bound_samples(BoundCall *c, Value *scratch, Bounded *out);
 /* After lo and hi were computed as they came: makes them an interval around ref, or anything where
  * they are none.  certain: no argument was anything. */
 void bound_settle(double ref, bool certain, double *lo, double *hi);

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The samples of the oracle, and what they say of an interval.
+ *
+ * A sample is the graph evaluated once more, where the result of every op is moved at random by
+ * about what the op errs by.  An element's spread over eight samples is its error with every
+ * correlation in it, and its interval is cut to 16 spreads around the reference after each op, so
+ * that it cannot run away, and decisions that are clear stay closed.  Where a sample would be
+ * blind, as max and abs may take either side, it stands anywhere in the interval.
+ *
+ * Eight samples decide as the reference does.  Eight others, where a decision is open, take the one
+ * answer in four of them and the other in the rest, in one of the 70 ways there are to choose four
+ * of eight, so that what hangs on a decision shows in its spread and none goes unseen. */
+#include <math.h>
+#include <string.h>
+
+#include "ir/base/os.h"
+#include "ir/oracle_op.h"
+
+/* A spread is itself a guess from few samples: an error of t spreads is as likely as in Student's
+ * distribution with 8 degrees of freedom, which for 16 is 1 in 4 million, were an op's usual error
+ * all that it is taken for. */
+static const double SPREADS = 16;
+
+/* What decisions add is no rare sum of many errors: one that goes the other way moves an element by
+ * 1.4 of the spread that half of the samples going so make, and many in one direction by 2. */
+static const double OPEN_SPREADS = 4;
+
+static uint64_t mix(uint64_t h)
+{
+    h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9;
+    h = (h ^ h >> 27) * 0x94d049bb133111eb;
+    return h ^ h >> 31;
+}
+
+/* In [-1, 1], by what is computed and where: equal operands err equally, as they do in a kernel, so
+ * that errors of equal elements add up when those do. */
+static double noise_of(double x, Ref node, int sample)
+{
+    uint64_t h;
+    memcpy(&h, &x, sizeof h);
+    h += ((uint64_t)node << 8 | (uint64_t)sample) * 0x9e3779b97f4a7c15;
+    return (double)(int64_t)mix(h) * 0x1p-63;
+}
+
+/* Half of the samples, in a way of the element's own. */
+static unsigned half_of_samples(Ref node, int64_t i)
+{
+    uint64_t h = mix(((uint64_t)node << 40) + (uint64_t)i);
+    unsigned set = 0;
+    for (int left = ORACLE_SAMPLES, want = ORACLE_SAMPLES / 2; left > 0; left--) {
+        h = mix(h + 0x9e3779b97f4a7c15);
+        if (h % (unsigned)left >= (unsigned)want)
+            continue;
+        set |= 1u << (left - 1);
+        want--;
+    }
+    return set;
+}
+
+static void share(const BoundCall *c, Bounded *out, int which, const Value *with)
+{
+    for (int k = 0; k < ORACLE_SAMPLES; k++) {
+        c->e->cx->os->release(out->sample[which][k].own);
+        out->sample[which][k] = with ? with[k] : out->ref;
+        out->sample[which][k].own = NULL;
+    }
+}
+
+/* The op of the arguments' samples, and noise. */
+static Status evaluate(BoundCall *c, int which, Value *arg, Bounded *out)
+{
+    const Span *span = &out->span[which];
+    const Ref self = (Ref)(c->n - c->e->g->node);
+    const int64_t n = c->noise ? shape_count(&c->n->type.shape) : 0;
+    for (int k = 0; k < ORACLE_SAMPLES; k++) {
+        for (uint32_t i = 0; i < c->n->nargs; i++)
+            arg[i] = c->arg[i].sample[which][k];
+        Value *s = &out->sample[which][k];
+        TRY(eval_fn[c->n->op](c->e, c->n, arg, s));
+        if (c->noise)
+            value_round_all(c->e, s);
+        for (int64_t i = 0; i < n && dtype_is_float(c->n->type.dt); i++) {
+            const double x = noise_of(s->at[i], self, k);
+            if (c->noise[i] == ANYWHERE)
+                s->at[i] = span->lo.at[i] + (1 + x) / 2 * (span->hi.at[i] - span->lo.at[i]);
+            else
+                s->at[i] += x * c->noise[i];
+        }
+    }
+    return ST_OK;
+}
+
+/* Takes the other answer of what is open in half of the samples. */
+static void go_either_way(BoundCall *c, Bounded *out)
+{
+    const Ref self = (Ref)(c->n - c->e->g->node);
+    for (int64_t i = 0; i < shape_count(&c->n->type.shape); i++) {
+        if (isnan(c->other[i]))
+            continue;
+        const unsigned half = half_of_samples(self, i);
+        for (int k = 0; k < ORACLE_SAMPLES; k++)
+            out->sample[SPAN_ALL][k].at[i] = half >> k & 1 ? c->other[i] : out->ref.at[i];
+    }
+}
+
+/* Of a source: anywhere in its interval. */
+static Status source_samples(BoundCall *c, Bounded *out)
+{
+    for (int k = 0; k < ORACLE_SAMPLES; k++) {
+        const double part = (1 + noise_of(0, (Ref)(c->n - c->e->g->node), k)) / 2;
+        const Span *span = &out->span[SPAN_DECIDED];
+        Value *s = &out->sample[SPAN_DECIDED][k];
+        TRY(value_new(c->e, &c->n->type, s));
+        Nest w;
+        const int64_t *const stride[] = { s->stride, span->lo.stride, span->hi.stride };
+        for (nest_start(&w, &c->n->type.shape, 3, stride); w.more; nest_next(&w))
+            for (int64_t i = 0; i < w.n; i++) {
+                const double lo = span->lo.at[w.off[1] + i * w.step[1]];
+                const double hi = span->hi.at[w.off[2] + i * w.step[2]];
+                s->at[w.off[0] + i * w.step[0]] = lo == hi ? lo : lo + part * (hi - lo);
+            }
+    }
+    return ST_OK;
+}
+
+static double mean_square(const Bounded *v, int which, int64_t i)
+{
+    double squares = 0;
+    for (int k = 0; k < ORACLE_SAMPLES; k++) {
+        const double error = v->sample[which][k].at[i] - v->ref.at[i];
+        squares += error * error;
+    }
+    return squares / ORACLE_SAMPLES;
+}
+
+static void cut(const Bounded *v, int which, int64_t i, double reach)
+{
+    double *lo = &v->span[which].lo.at[i], *hi = &v->span[which].hi.at[i];
+    const double ref = v->ref.at[i];
+    if (!isfinite(reach) || !isfinite(ref) || isinf(*lo) || isinf(*hi))
+        return;
+    *lo = fmax(*lo, ref - reach);
+    *hi = fmin(*hi, ref + reach);
+}
+
+static void cut_spans(const Bounded *v)
+{
+    for (int64_t i = 0; i < shape_count(&v->ref.type.shape); i++) {
+        const double decided = mean_square(v, SPAN_DECIDED, i), reach = SPREADS * sqrt(decided);
+        cut(v, SPAN_DECIDED, i, reach);
+        if (v->sure != SURE_OPEN)
+            continue;
+        const double more = mean_square(v, SPAN_ALL, i) - decided; /* may be NaN */
+        cut(v, SPAN_ALL, i, more < 0 ? reach : reach + OPEN_SPREADS * sqrt(more));
+    }
+}
+
+Status bound_samples(BoundCall *c, Value *scratch, Bounded *out)
+{
+    const bool open = out->sure == SURE_OPEN, moves = dtype_is_float(c->n->type.dt) && !c->flat;
+    if (!moves)
+        share(c, out, SPAN_DECIDED, NULL);
+    else if (c->n->nargs == 0)
+        TRY(source_samples(c, out));
+    else
+        TRY(evaluate(c, SPAN_DECIDED, scratch, out));
+    if (!open) {
+        share(c, out, SPAN_ALL, out->sample[SPAN_DECIDED]);
+    } else {
+        TRY(evaluate(c, SPAN_ALL, scratch, out));
+        if (c->other)
+            go_either_way(c, out);
+    }
+    if (moves && c->noise)
+        cut_spans(out);
+    return ST_OK;
+}
