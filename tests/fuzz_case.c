@@ -196,6 +196,8 @@ static void look(void *arg, const GtcProgram *p)
         v->kernels++;
         cover_plan(v, k.plan);
         char what[64];
+        if (k.flops > 24000)
+            fuzz_cover(v, "kernels large enough for the team", 1);
         snprintf(what, sizeof what, "kernel: %.*s", (int)strcspn(k.label, "_"), k.label);
         fuzz_cover(v, what, 1);
     }
@@ -234,17 +236,19 @@ static bool run_way(Ctx *cx, const FuzzCase *c, const FuzzWay *way, const Refere
     const ProgramCheck pc = { .mode = way->mode,
                               .threads = way->threads,
                               .skip_passes = way->skip[0] ? way->skip : NULL,
-                              .limits = c->limits,
                               .device = c->device,
                               .pass_done = pass_done,
                               .look = look,
                               .arg = v,
-                              .may_refuse = true };
+                              .may_refuse = true,
+                              .limits = c->limits };
     const ProgramVerdict pv = program_check(cx, ref, &pc);
     fuzz_cover(v, way->mode == GTC_EAGER ? "kernels, eager" : "kernels, default", pv.kernels);
     v->compared += pv.compared;
     v->undecided += pv.undecided;
     v->loose += pv.loose;
+    v->worst = fmax(v->worst, pv.worst);
+    v->worst_rmse = fmax(v->worst_rmse, pv.worst_rmse);
     if (pv.wrong)
         fail_way(v, way, FUZZ_MISMATCH, pv.text, "");
     else if (pv.plain)

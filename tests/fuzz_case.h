@@ -34,6 +34,7 @@ typedef struct FuzzVerdict { /* plain data: it goes through a pipe */
     FuzzWay way; /* in which it went wrong */
     char text[1600];
     int64_t compared, undecided, loose; /* elements */
+    double worst, worst_rmse;           /* error / bound */
     int kernels;
     int ncover;
     struct {

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -42,6 +43,7 @@ static _Noreturn void child_main(FuzzWork *work, void *arg, int to, int heard)
 {
     FuzzVerdict *v = calloc(1, sizeof *v);
     setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* nor does it outlive the run */
     dup2(heard, STDOUT_FILENO);
     dup2(heard, STDERR_FILENO);
     if (v)

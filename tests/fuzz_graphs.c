@@ -8,6 +8,7 @@
  * Graph i of a run is that of seed S + i, so one seed is one case, on every machine.  Each runs in
  * a process of its own.  A file is a case that was saved.  The last line is
  * `N graphs, M mismatches, K refused`; exit 1 when M > 0. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +26,10 @@ typedef struct Options {
     long count;
     int jobs, seconds;
     bool each_pass, reduce, stop, verbose, print;
+    OracleLimits limits; /* what the oracle does without */
     const char *device, *out;
     char **file;
     int nfile;
-    OracleLimits limits;
 } Options;
 
 typedef struct Item { /* what one child works on */
@@ -122,6 +123,8 @@ static void add_up(FuzzVerdict *sum, const FuzzVerdict *v)
     sum->undecided += v->undecided;
     sum->loose += v->loose;
     sum->kernels += v->kernels;
+    sum->worst = fmax(sum->worst, v->worst);
+    sum->worst_rmse = fmax(sum->worst_rmse, v->worst_rmse);
     for (int i = 0; i < v->ncover; i++)
         fuzz_cover(sum, v->cover[i].what, v->cover[i].n);
 }
@@ -183,12 +186,12 @@ static void report(const Options *o, const Totals *t)
     const double seconds = fuzz_now() - t->start;
     for (int i = 0; i < t->sum.ncover && o->verbose; i++)
         printf("%-40s %8lld\n", t->sum.cover[i].what, (long long)t->sum.cover[i].n);
-    printf(
-        "%lld elements compared, %.2f %% undecided, %.2f %% loose; %d kernels; %.0f s, %.0f graphs "
-        "a minute\n",
-        (long long)t->sum.compared, percent(t->sum.undecided, t->sum.compared),
-        percent(t->sum.loose, t->sum.compared), t->sum.kernels, seconds,
-        60 * (double)t->done / seconds);
+    printf("%lld elements compared, %.2f %% undecided, %.2f %% loose; worst error %.2f, worst RMSE "
+           "%.2f of its bound\n",
+           (long long)t->sum.compared, percent(t->sum.undecided, t->sum.compared),
+           percent(t->sum.loose, t->sum.compared), t->sum.worst, t->sum.worst_rmse);
+    printf("%d kernels; %.0f s, %.0f graphs a minute\n", t->sum.kernels, seconds,
+           60 * (double)t->done / seconds);
     printf("%ld graphs, %ld mismatches, %ld refused\n", t->done, t->mismatches, t->refused);
 }
 
@@ -196,11 +199,13 @@ static void report(const Options *o, const Totals *t)
 
 static _Noreturn void usage(const char *what)
 {
-    fprintf(stderr,
-            "fuzz-graphs: %s\nusage: fuzz-graphs [--count N] [--seed S] [--device D] [--each-pass] "
-            "[--jobs J] [--seconds T]\n                   [--reduce] [--out DIR] [--stop-at-first] "
-            "[--verbose] [--print] [--without bound|rmse] [FILE.gir ..]\n",
-            what);
+    fprintf(
+        stderr,
+        "fuzz-graphs: %s\n"
+        "usage: fuzz-graphs [--count N] [--seed S] [--device D] [--each-pass] [--jobs J]\n"
+        "                   [--seconds T] [--reduce] [--out DIR] [--stop-at-first] [--verbose]\n"
+        "                   [--print] [--without bound|rmse] [FILE.gir ..]\n",
+        what);
     exit(2);
 }
 
@@ -211,6 +216,16 @@ static uint64_t number(const char *option, const char *s)
     if (!s || !*s || *end)
         usage(option);
     return n;
+}
+
+static void set_limit(Options *o, const char *what)
+{
+    if (strcmp(what, "bound") == 0)
+        o->limits.skip_bound = true;
+    else if (strcmp(what, "rmse") == 0)
+        o->limits.skip_rmse = true;
+    else
+        usage("--without wants bound or rmse");
 }
 
 static void read_options(int argc, char **argv, Options *o)
@@ -243,10 +258,8 @@ static void read_options(int argc, char **argv, Options *o)
             o->device = value, i++;
         else if (strcmp(a, "--out") == 0 && value)
             o->out = value, i++;
-        else if (strcmp(a, "--without") == 0 && value && strcmp(value, "bound") == 0)
-            o->limits.skip_bound = true, i++;
-        else if (strcmp(a, "--without") == 0 && value && strcmp(value, "rmse") == 0)
-            o->limits.skip_rmse = true, i++;
+        else if (strcmp(a, "--without") == 0 && value)
+            set_limit(o, value), i++;
         else if (a[0] == '-')
             usage(a);
         else
@@ -264,7 +277,7 @@ int main(int argc, char **argv)
                   .jobs = cores < 1          ? 1
                           : cores > MAX_JOBS ? MAX_JOBS
                                              : (int)cores,
-                  .seconds = 120,
+                  .seconds = 300,
                   .device = "cpu",
                   .out = "tests/regress",
                   .file = calloc((size_t)argc + 1, sizeof *o.file) };

@@ -59,7 +59,7 @@ Shape grow_shape(Grow *w, int min_rank, int max_rank)
 
 DType grow_dtype(Grow *w)
 {
-    return grow_chance(w, 15) ? DT_BOOL : grow_number(w);
+    return grow_chance(w, 20) ? DT_BOOL : grow_number(w);
 }
 
 DType grow_number(Grow *w)
@@ -172,7 +172,7 @@ static Op draw_op(Grow *w)
 {
     static const uint8_t weight[] = {
         [CLASS_SOURCE] = 0,   [CLASS_ELEMENTWISE] = 2, [CLASS_VIEW] = 3,  [CLASS_REDUCE] = 4,
-        [CLASS_CONTRACT] = 9, [CLASS_REGION] = 6,      [CLASS_TUPLE] = 0, [CLASS_GRADIENT] = 0
+        [CLASS_CONTRACT] = 16, [CLASS_REGION] = 6,      [CLASS_TUPLE] = 0, [CLASS_GRADIENT] = 0
     };
     int total = 0;
     for (Op op = 1; op < OP_COUNT; op++)
@@ -196,7 +196,9 @@ void grow_region(Grow *w)
 static Ref grow_op_value(Grow *w, Type t, int n)
 {
     for (int tries = 0; tries < 24; tries++) {
-        const Op op = draw_op(w);
+        Op op = draw_op(w);
+        while (t.dt == DT_BOOL && tries < 2 && !(op_info[op].flags & OPF_BOOLEAN))
+            op = draw_op(w); /* else nearly all are views of inputs */
         GrowRule *rule = grow_rule(op);
         const Ref r = rule ? rule(w, op, t, n - 1) : REF_NONE;
         if (r != REF_NONE || w->b.status != ST_OK)
@@ -218,7 +220,7 @@ Ref grow_value(Grow *w, Type t, int n)
     if (r != REF_NONE)
         return r;
     grow_region(w);
-    if (t.dt == DT_F32 && grow_chance(w, 18))
+    if (t.dt == DT_F32 && grow_chance(w, 22))
         r = grow_composite(w, t, n - 1);
     if (r == REF_NONE)
         r = grow_op_value(w, t, n);
@@ -276,7 +278,7 @@ Graph *graph_grow(Ctx *cx, Arena *arena, uint64_t seed, const GrowOptions *opt)
     Rng rng;
     rng_init(&rng, seed, 7);
     Grow w = { .b = build_start(cx, graph_new(arena)), .rng = &rng };
-    static const int64_t sizes[] = { 300, 700, 700, 2000, 2000, 4500, 18000 };
+    static const int64_t sizes[] = { 300, 700, 2000, 2000, 4500, 18000, 18000 };
     const int64_t size = sizes[grow_below(&w, 7)];
     const int nodes = 2 + grow_below(&w, 6) + grow_below(&w, 6);
     w.max_count = opt->max_count ? opt->max_count : size;

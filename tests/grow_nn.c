@@ -284,8 +284,9 @@ static Ref nn_recurrent(Grow *w, Type t, int n)
         time * batch * g * units * (units + in) > 8 * w->max_work)
         return REF_NONE;
     const Ref x = f32(w, s, n);
+    /* Large recurrent weights make a loop chaotic: no rounding is right or wrong any more. */
     const Recurrent r = { .w_ih = f32(w, ih, 0),
-                          .w_hh = f32(w, hh, 0),
+                          .w_hh = build_scale(&w->b, f32(w, hh, 0), 1 / (double)units),
                           .bias = f32(w, shape_of(1, g * units), 0),
                           .bias_hn = k == 2 ? f32(w, shape_of(1, units), 0) : REF_NONE,
                           .reverse = grow_chance(w, 40) };
@@ -320,12 +321,54 @@ static Ref nn_attention(Grow *w, Type t, int n)
     const Shape s = shape_of(3, batch, keys, width);
     if (!grow_fits(w, &s) || batch * time * keys * (width + a.heads) > 2 * w->max_work || !keys)
         return REF_NONE;
+    if (grow_chance(w, 30))
+        a.mask = grow_value(w, (Type){ DT_BOOL, shape_of(2, batch, keys) }, grow_share(w, &n, 2));
+    if (width / a.heads % 2 == 0 && grow_chance(w, 30))
+        a.rotary = 100;
     if (grow_chance(w, 20)) {
         a.drop = drop_weights;
         a.drop_arg = w;
     }
     const Ref q = f32(w, t.shape, grow_share(w, &n, 3)), k = f32(w, s, grow_share(w, &n, 2));
     return build_attention(&w->b, q, k, f32(w, s, n), &a);
+}
+
+/* ------------------------------------------------------------ by place */
+
+static Ref nn_sort(Grow *w, Type t, int n)
+{
+    if (t.shape.rank == 0 || has_zero(&t.shape))
+        return REF_NONE;
+    const int axis = grow_below(w, t.shape.rank), how = grow_below(w, 3);
+    const int64_t d = t.shape.dim[axis];
+    Shape s = t.shape;
+    Ref position;
+    if (how == 2)
+        s.dim[axis] += grow_below(w, 4);
+    if (shape_count(&s) * s.dim[axis] > 4 * w->max_count || d > 70)
+        return REF_NONE;
+    const Ref x = f32(w, s, n);
+    const Ref y = how == 2 ? build_top_k(&w->b, x, axis, d, &position)
+                           : build_sort(&w->b, x, axis, how, &position);
+    if (grow_chance(w, 70))
+        return y;
+    return build_scale(&w->b, build_cast(&w->b, position, DT_F32), 0x1p-5);
+}
+
+static Ref nn_argmax(Grow *w, Type t, int n)
+{
+    if (t.shape.rank > 4 || has_zero(&t.shape))
+        return REF_NONE;
+    const int axis = grow_below(w, t.shape.rank + 1);
+    Shape s = { .rank = (int8_t)(t.shape.rank + 1) };
+    for (int i = 0; i < s.rank; i++)
+        s.dim[i] = i == axis ? 0 : t.shape.dim[i < axis ? i : i - 1];
+    s.dim[axis] = grow_extent(w, w->max_count / shape_count(&t.shape));
+    if (s.dim[axis] < 1)
+        return REF_NONE;
+    const Op op = grow_chance(w, 50) ? OP_amax : OP_amin;
+    const Ref y = build_argmax(&w->b, op, f32(w, s, n), axis);
+    return build_scale(&w->b, build_cast(&w->b, y, DT_F32), 0x1p-5);
 }
 
 /* ------------------------------------------------------------ losses */
@@ -377,11 +420,11 @@ static Ref nn_class_loss(Grow *w, Type t, int n)
 
 typedef Ref Composite(Grow *w, Type t, int n);
 static Composite *const composite[] = {
-    nn_activation,  nn_prelu,          nn_softmax,    nn_linear,    nn_linear,
-    nn_bias,        nn_conv,           nn_conv,       nn_pool,      nn_pool,
-    nn_global_pool, nn_mask_rows,      nn_batch_norm, nn_row_norm,  nn_row_norm,
-    nn_dropout,     nn_attention_pool, nn_group_norm, nn_recurrent, nn_recurrent,
-    nn_recurrent,   nn_attention,      nn_attention,  nn_row_loss,  nn_class_loss,
+    nn_activation, nn_prelu,     nn_softmax,   nn_linear,    nn_linear,         nn_bias,
+    nn_conv,       nn_conv,      nn_pool,      nn_pool,      nn_global_pool,    nn_mask_rows,
+    nn_batch_norm, nn_row_norm,  nn_row_norm,  nn_dropout,   nn_attention_pool, nn_group_norm,
+    nn_recurrent,  nn_recurrent, nn_recurrent, nn_attention, nn_attention,      nn_row_loss,
+    nn_class_loss, nn_sort,      nn_sort,      nn_argmax,
 };
 
 Ref grow_composite(Grow *w, Type t, int n)

@@ -109,7 +109,7 @@ static Ref grow_select(Grow *w, Op op, Type t, int n)
     for (int i = 0; i < 3; i++) {
         const Type of = { i ? t.dt : DT_BOOL, t.shape };
         const int mine = grow_share(w, &n, 3 - i);
-        arg[i] = grow_value(w, of, i ? mine : mine + 1); /* a condition that is no input */
+        arg[i] = grow_value(w, of, i ? mine : mine + 2); /* a condition that is no input */
     }
     return grow_node(w, (Node){ .op = op }, arg, 3);
 }
