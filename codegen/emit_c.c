@@ -94,7 +94,7 @@ static void put_constant(Emit *e, RegType reg, double x)
         else
             strbuf_printf(e->out, signbit(f) ? "(%af)" : "%af", (double)f);
     } else {
-        int64_t i = (int64_t)x;
+        int64_t i = x >= 0x1p63 ? INT64_MAX : (int64_t)x;
         const char *l = reg == REG_I64 ? "L" : "";
         if (i == (reg == REG_I64 ? INT64_MIN : INT32_MIN))
             strbuf_printf(e->out, "(%lld%s - 1)", (long long)(i + 1), l);

@@ -26,6 +26,8 @@ static double identity(Op rop, RegType reg)
         return 0;
     if (reg == REG_F32)
         return rop == OP_max ? (BUG(36) ? 0 : -INFINITY) : INFINITY;
+    if (reg == REG_I64)
+        return rop == OP_max ? -0x1p63 : 0x1p63; /* the greatest, as the emitter spells it */
     return rop == OP_max ? (double)INT32_MIN : (double)INT32_MAX;
 }
 

@@ -27,7 +27,7 @@ static double highest(DType dt)
     case DT_I32:
         return 0x1p31 - 1;
     case DT_I64:
-        return 0x1p63;
+        return 0x1p63 - 0x1p10; /* the nearest double below */
     case DT_U8:
         return 255;
     case DT_BOOL:
