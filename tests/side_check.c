@@ -11,6 +11,7 @@
 
 #include "tests/pass_check.h"
 #include "tests/random_graph.h"
+#include "tests/slope_check.h"
 
 enum { SIDES = 16 };
 
@@ -58,6 +59,9 @@ void side_check(Ctx *cx, uint64_t seed)
         Graph *g = random_graph(cx, arena, seed * SIDES + i, &how);
         if (i % 5)
             use_all(cx, arena, g);
+        const SlopeVerdict slopes = slope_check(cx, g, check_inputs(arena, g, i), seed);
+        if (slopes.wrong)
+            fail_msg("side graph %d of %llu: %s", (int)i, (unsigned long long)seed, slopes.text);
         const Status status = check_passes(cx, arena, &opt, g, &out);
         const bool fused = holds_fusion(g, false) && strstr(cx->msg, "isolate: scan: its body");
         if (status != ST_OK && !fused && !strstr(cx->msg, "gradient")) /* none; of too many axes */
