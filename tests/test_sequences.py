@@ -71,6 +71,19 @@ def text():
     rows = rows_of("u.csv")
     check([r["char"] for r in rows[-8:]] == [*"abéab\na", ""] and rows[-1]["char_pred"] == "b",
           "what lies behind the end is predicted too")
+    some = gtc("predict", "text", "--generate", "300", "--data", "u.txt")
+    check(some == gtc("predict", "text", "--generate", "300", "--data", "u.txt", "--out", "-"), "the same text again")
+    check(some != gtc("predict", "text", "--generate", "300", "--data", "u.txt", "--seed", "2"), "another seed, another text")
+    pairs = {a + b for a, b in zip("a" + some, some)}
+    common = sum(some.count(p) for p in ("ab", "b\n", "bé", "\na", "éa"))
+    check(len(some) == 300 and set(some) <= set("ab\né") and common > 280, f"of the text's own kind: {common}, {pairs}")
+    check(some[0] == "b" or gtc("predict", "text", "--generate", "1", "--data", "u.txt", "--seed", "3") == "b",
+          "it goes on behind the end")
+    with open("v.txt", "w", encoding="utf-8") as f:
+        f.write("ab\na")
+    check("no samples" in gtc("predict", "text", "--generate", "3", "--data", "v.txt", status=3),
+          "a start that is too short is refused")
+    check("--generate: wants 1 to" in gtc("predict", "text", "--generate", "0", status=2), "no characters are none")
     gtc("train", "--resume=text", "--set", "train.epochs=7")
     model["layers"][0]["vocab"] = 3
     check("the data have 4 words" in gtc("train", save("few.json", model), "--out", "few", status=3),
@@ -109,6 +122,7 @@ def sound():
     error = math.sqrt(sum((float(r["s"]) - float(r["s_pred"])) ** 2 for r in rows) / len(rows))
     check(abs(error / t["rmse"] - 1) < 1e-4, "the score is that of the lines")
     gtc("predict", "sound", "--data", "s.wav", "--out", "p.csv")
+    check("this is none" in gtc("predict", "sound", "--generate", "3", status=3), "a sound does not go on as a text")
     rows = rows_of("p.csv")
     check(len(rows) >= 5900 and all(r["y"] == "" and r["y_pred"] for r in rows), "a recording is a mixture as it comes")
 
