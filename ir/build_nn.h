@@ -21,6 +21,7 @@ typedef enum Activation {
     ACT_MISH,
     ACT_HARD_SIGMOID,
     ACT_HARD_SWISH,
+    ACT_HARD_TANH,
     ACT_RELU6,
     ACT_SOFTMAX /* over the last axis */
 } Activation;

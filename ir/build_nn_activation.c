@@ -109,6 +109,10 @@ static Ref activation(Builder *b, Activation a, Ref x, double slope)
         return hard_sigmoid(b, x);
     case ACT_HARD_SWISH:
         return build_op2(b, OP_mul, x, hard_sigmoid(b, x));
+    case ACT_HARD_TANH:
+        return build_op2(b, OP_min,
+                         build_op2(b, OP_max, x, build_const(b, -1, build_type(b, x))),
+                         build_const(b, 1, build_type(b, x)));
     case ACT_RELU6:
         return relu6(b, x);
     case ACT_SOFTMAX:

@@ -47,7 +47,8 @@ static Ref label_column(Builder *b, Ref logits, Ref labels)
     return build_op2(b, OP_eq, k, build_like(b, labels, k, 1u << axis));
 }
 
-/* log of the label's probability, (B, ...). */
+/* log of the label's probability, (B, ...).  Not by gather: comparisons join the loops around them
+ * (0.85 ms a step against 4 for 2,048 rows of 65 classes; equal for 5,000). */
 static Ref label_log(Builder *b, Ref logp, Ref labels)
 {
     const Ref is_label = label_column(b, logp, labels);

@@ -29,6 +29,7 @@ static const CellFunction functions[] = {
     { "mish", 1, 1, OP_none, ACT_MISH },
     { "hard_sigmoid", 1, 1, OP_none, ACT_HARD_SIGMOID },
     { "hard_swish", 1, 1, OP_none, ACT_HARD_SWISH },
+    { "hard_tanh", 1, 1, OP_none, ACT_HARD_TANH },
     { "relu6", 1, 1, OP_none, ACT_RELU6 },
     { "softmax", 1, 1, OP_none, ACT_SOFTMAX },
 };

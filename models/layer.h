@@ -57,10 +57,11 @@ struct Layer { /* fields are the keys of layers.def; a type uses those of its ro
     StrList input;
     int units, filters, layers, activation, ret, bias_kind, score, axis, axes, groups, heads,
         hidden;
-    int norm, init, edge, vocab, dim, blank, reduction;
+    int norm, init, edge, vocab, dim, blank, reduction, k;
     bool bias, bidirectional, same, affine, causal, per_channel, reverse, rotary, keep;
     Dims kernel, stride, dilation, padding, output_padding, output, scale, ahead, behind, over;
     double momentum, eps, rate, slope, alpha, start, init_value, fill, rotary_base;
+    double lr_scale, decay; /* decay < 0: the optimizer's */
     Shape shape;
     struct CellSpec *cell;
 };

@@ -139,22 +139,60 @@ Status layer_pool(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
     return ST_OK;
 }
 
-/* To `output` steps, each the mean of as many. */
+/* Axis `axis` of x in n parts that may differ by one in length or share a step, as PyTorch cuts
+ * them, each to one step. */
+static Ref pool_parts(Builder *b, Op op, Ref x, int axis, int64_t n)
+{
+    enum { MOST = 64 };
+    Ref part[MOST];
+    Shape one = build_type(b, x).shape;
+    const int64_t have = one.dim[axis];
+    one.dim[axis] = 1;
+    if (have % n == 0) {
+        int64_t kernel[3] = { 1, 1, 1 };
+        kernel[axis - 1] = have / n;
+        return build_pool(b, op, x, one.rank - 2, kernel, kernel);
+    }
+    gtc_assert(n <= MOST, "%d parts were not checked", (int)n);
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t lo = i * have / n, len = ((i + 1) * have + n - 1) / n - lo;
+        const Ref y = build_reduce(b, op, build_slice(b, x, axis, lo, len), 1u << axis);
+        part[i] = build_reshape(b, op == OP_sum ? build_scale(b, y, 1.0 / (double)len) : y, one);
+    }
+    return build_concat(b, part, (int)n, axis);
+}
+
+/* To `output` steps.  A mean of means of parts that are equally long is a mean, so one axis goes
+ * after the other. */
 Status layer_adaptive_pool(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
 {
     (void)nin;
     const int n = spatial_axes(l);
-    int64_t wanted[3], kernel[3];
+    int64_t wanted[3];
     TRY(layer_wants_rank(lx, l, in[0], n + 2, spatial_names(n)));
     TRY(spread(lx, l, "output", &l->output, n, wanted));
     const Shape s = layer_shape(lx, in[0]);
+    *out = in[0];
     for (int i = 0; i < n; i++) {
-        kernel[i] = s.dim[1 + i] / wanted[i];
-        if (kernel[i] < 1 || s.dim[1 + i] % wanted[i])
-            return layer_fail(lx, l, "%d outputs do not divide axis %d of %s", (int)wanted[i], i,
-                              layer_shape_str(s));
+        const int64_t have = s.dim[1 + i];
+        if (wanted[i] > have || (have % wanted[i] && wanted[i] > 64))
+            return layer_fail(lx, l, "cannot make %lld parts of axis %d of %s%s",
+                              (long long)wanted[i], i, layer_shape_str(s),
+                              wanted[i] > have ? "" : ": more than 64, and they are not equal");
+        if (wanted[i] != have)
+            *out = pool_parts(lx->b, pool_op(l), *out, 1 + i, wanted[i]);
     }
-    *out = build_pool(lx->b, pool_op(l), in[0], n, kernel, kernel);
+    return ST_OK;
+}
+
+Status layer_k_max_pool(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
+{
+    (void)nin;
+    TRY(layer_wants_rank(lx, l, in[0], 3, "(T, C)"));
+    const Shape s = layer_shape(lx, in[0]);
+    if (l->k > s.dim[1])
+        return layer_fail(lx, l, "there are no %d greatest in %s", l->k, layer_shape_str(s));
+    *out = build_top_k(lx->b, in[0], 1, l->k, NULL);
     return ST_OK;
 }
 

@@ -183,9 +183,13 @@ Status layer_embedding(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref 
     const Shape s = layer_shape(lx, in[0]);
     if (s.rank == MAX_RANK)
         return layer_fail(lx, l, "wants an input of fewer axes, got %s", layer_shape_str(s));
-    if (build_type(b, in[0]).dt == DT_I32 && l->vocab < lx->d->words)
-        return layer_fail(lx, l, "the data have %d words, \"vocab\" is %d", lx->d->words, l->vocab);
-    const Shape table = shape_of(2, (int64_t)l->vocab, (int64_t)l->dim);
+    const bool words = build_type(b, in[0]).dt == DT_I32;
+    const int vocab = l->vocab ? l->vocab : words ? lx->d->words : 0;
+    if (vocab == 0)
+        return layer_fail(lx, l, "wants \"vocab\": how many numbers there are");
+    if (words && vocab < lx->d->words)
+        return layer_fail(lx, l, "the data have %d words, \"vocab\" is %d", lx->d->words, vocab);
+    const Shape table = shape_of(2, (int64_t)vocab, (int64_t)l->dim);
     const Ref w = l->init == WEIGHT_DEFAULT ? layer_param(lx, "weight", table, INIT_NORMAL, 1)
                                             : layer_param_weight(lx, l, table, l->dim);
     const Ref word = build_cast(b, in[0], DT_I32);
@@ -208,6 +212,14 @@ Status layer_last(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
         return layer_fail(lx, l, "there is no last of 0 steps");
     const Ref step = build_slice(lx->b, in[0], 1, s.dim[1] - 1, 1);
     *out = build_reshape(lx->b, step, shape_of(2, s.dim[0], s.dim[2]));
+    return ST_OK;
+}
+
+Status layer_cumsum(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
+{
+    (void)nin;
+    TRY(layer_wants_rank(lx, l, in[0], 3, "(T, C)"));
+    *out = build_cumsum(lx->b, in[0], 1);
     return ST_OK;
 }
 
@@ -284,9 +296,19 @@ Status layer_concat(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *ou
 
 Status layer_combine(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
 {
-    const Op op = strcmp(l->type->name, "add") == 0        ? OP_add
-                  : strcmp(l->type->name, "subtract") == 0 ? OP_sub
-                                                           : OP_mul;
+    static const struct {
+        const char *name;
+        Op op;
+    } pair[] = { { "add", OP_add },
+                 { "subtract", OP_sub },
+                 { "multiply", OP_mul },
+                 { "minimum", OP_min },
+                 { "maximum", OP_max } };
+    Op op = OP_none;
+    for (size_t i = 0; i < sizeof pair / sizeof *pair; i++)
+        if (strcmp(l->type->name, pair[i].name) == 0)
+            op = pair[i].op;
+    gtc_assert(op != OP_none, "%s combines nothing", l->type->name);
     const Shape first = layer_shape(lx, in[0]);
     *out = in[0];
     for (int i = 1; i < nin; i++) {

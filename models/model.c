@@ -84,6 +84,8 @@ static Status read_layer(Reader *r, Json *o, Layer *l)
         json_set(r->arena, o, "name", arena_printf(r->arena, "\"%s%d\"", l->type->name, o->index));
     l->at = o;
     l->index = o->index;
+    l->lr_scale = 1;
+    l->decay = -1;
     TRY(keys_read(r->cx, r->arena, &key_layers, l->type->name, "layer",
                   arena_printf(r->arena, "a %s layer", l->type->name), o, l));
     const Json *v = json_member(o, "padding");

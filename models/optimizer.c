@@ -21,6 +21,7 @@ typedef struct Update { /* of one parameter */
     ModelInput param; /* a copy: the list may move */
     Ref p, g, lr;
     double decay; /* weight_decay, as far as it is for this one */
+    bool decay_fits;
     Ref next;
 } Update;
 typedef void OptimizerFn(Update *u);
@@ -208,6 +209,15 @@ static Ref clipped(LayerCx *lx, Ref g, Ref factor)
     return g;
 }
 
+/* What the layer says of its own parameters. */
+static void of_layer(Update *u, const Layer *l)
+{
+    if (l->lr_scale != 1)
+        u->lr = build_scale(u->b, u->lr, l->lr_scale);
+    if (l->decay >= 0 && u->decay_fits)
+        u->decay = l->decay;
+}
+
 Status optimizer_build(LayerCx *lx, Ref loss)
 {
     Builder *b = lx->b;
@@ -245,8 +255,11 @@ Status optimizer_build(LayerCx *lx, Ref loss)
                      .param = lx->input[which[i]],
                      .p = wrt[i],
                      .lr = lr };
-        if (u.o->decayed == DECAY_ALL || u.param.type.shape.rank > 1)
+        u.decay_fits = u.o->decayed == DECAY_ALL || u.param.type.shape.rank > 1;
+        if (u.decay_fits)
             u.decay = u.o->weight_decay;
+        if (u.param.layer >= 0)
+            of_layer(&u, lx->m->layer[u.param.layer]);
         u.g = clipped(lx, g[i], factor);
         optimizer_fn[u.o->type](&u);
         layer_replace(lx, u.p, u.next);

@@ -355,6 +355,11 @@ static double hard_swish(double x)
     return x * hard_sigmoid(x);
 }
 
+static double hard_tanh(double x)
+{
+    return fmin(fmax(x, -1), 1);
+}
+
 static double relu6(double x)
 {
     return fmin(fmax(x, 0), 6);
@@ -377,6 +382,7 @@ EACH(mish)
 EACH(hard_sigmoid)
 EACH(hard_swish)
 EACH(relu6)
+EACH(hard_tanh)
 
 static void prelu_loop(const LayerRun *r, double *y)
 {
@@ -489,6 +495,14 @@ static void conv_transpose1d_loop(const LayerRun *r, double *y)
     conv_loop(r, &s, true, y);
 }
 
+static void conv_transpose3d_loop(const LayerRun *r, double *y)
+{
+    const Space s = {
+        { 4, 4, 6 }, { 2, 3, 3 }, { 2, 2, 2 }, { 2, 1, 2 }, ONES, { 0, 0, 0 }, 2, 3, 1
+    };
+    conv_loop(r, &s, true, y);
+}
+
 static void conv_transpose2d_loop(const LayerRun *r, double *y)
 {
     const Space s = {
@@ -534,6 +548,61 @@ static void adaptive_pool_loop(const LayerRun *r, double *y)
         { 1, 6, 9 }, { 1, 2, 3 }, { 1, 3, 3 }, { 1, 3, 3 }, ONES, { 0, 0, 0 }, 2, 2, 1
     };
     pool_loop(r, &s, false, y);
+}
+
+/* (6, 9) in 4 by 2 parts: rows of 2, columns of 5 that share one; or (5) in 3. */
+static void uneven_pool_loop(const LayerRun *r, double *y)
+{
+    static const int row[] = { 0, 2, 1, 3, 3, 5, 4, 6 }, column[] = { 0, 5, 4, 9 };
+    const double *x = layer_run_in(r, "x");
+    for (int i = 0; i < B * 4 * 2 * 2; i++) {
+        const int c = i % 2, q = i / 2 % 2, p = i / 4 % 4, b = i / 16;
+        const int h0 = row[2 * p], h1 = row[2 * p + 1], w0 = column[2 * q], w1 = column[2 * q + 1];
+        y[i] = 0;
+        for (int h = h0; h < h1; h++)
+            for (int w = w0; w < w1; w++)
+                y[i] += x[((b * 6 + h) * 9 + w) * 2 + c] / ((h1 - h0) * (w1 - w0));
+    }
+}
+
+static void uneven_max_loop(const LayerRun *r, double *y)
+{
+    static const int lo[] = { 0, 1, 3 }, hi[] = { 2, 4, 5 };
+    for (int i = 0; i < B * 3 * C; i++) {
+        const int c = i % C, k = i / C % 3, b = i / C / 3;
+        y[i] = -INFINITY;
+        for (int t = lo[k]; t < hi[k]; t++)
+            y[i] = fmax(y[i], layer_run_in(r, "x")[(b * T + t) * C + c]);
+    }
+}
+
+static void k_max_loop(const LayerRun *r, double *y)
+{
+    for (int i = 0; i < B * C; i++) {
+        double v[T];
+        for (int t = 0; t < T; t++)
+            v[t] = layer_run_in(r, "x")[(i / C * T + t) * C + i % C];
+        for (int k = 0; k < 2; k++) {
+            int best = 0;
+            for (int t = 1; t < T; t++)
+                best = v[t] > v[best] ? t : best;
+            y[(i / C * 2 + k) * C + i % C] = v[best];
+            v[best] = -INFINITY;
+        }
+    }
+}
+
+static void cumsum_loop(const LayerRun *r, double *y)
+{
+    for (int i = 0; i < B * T * C; i++)
+        y[i] = layer_run_in(r, "x")[i] + (i / C % T ? y[i - C] : 0);
+}
+
+static void clamp_loop(const LayerRun *r, double *y)
+{
+    for (int i = 0; i < B * T * C; i++)
+        y[i] = fmax(fmin(layer_run_in(r, "x")[i], layer_run_in(r, "z")[i]),
+                    tanh(layer_run_in(r, "z")[i]));
 }
 
 static void upsample_loop(const LayerRun *r, double *y)
@@ -724,6 +793,7 @@ static const LayerCase cases[] = {
     { "mish", L "\"mish\"}", "[5, 6]", "[5, 6]", NULL, mish_loop },
     { "hard_sigmoid", L "\"hard_sigmoid\"}", "[5, 6]", "[5, 6]", NULL, hard_sigmoid_loop },
     { "hard_swish", L "\"hard_swish\"}", "[5, 6]", "[5, 6]", NULL, hard_swish_loop },
+    { "hard_tanh", L "\"hard_tanh\"}", "[5, 6]", "[5, 6]", NULL, hard_tanh_loop },
     { "relu6", L "\"relu6\"}", "[5, 6]", "[5, 6]", NULL, relu6_loop },
     { "prelu", L "\"prelu\", \"per_channel\": true}", "[5, 6]", "[5, 6]", NULL, prelu_loop },
     { "conv1d of groups",
@@ -745,6 +815,19 @@ static const LayerCase cases[] = {
       "\"conv_transpose2d\", \"filters\": 3, \"kernel\": [2, 3], \"stride\": 2, \"dilation\": [1, "
       "2]}",
       "[4, 5, 2]", "[8, 13, 3]", NULL, conv_transpose2d_loop },
+    { "conv_transpose3d",
+      L "\"conv_transpose3d\", \"filters\": 3, \"kernel\": 2, \"stride\": [2, 1, 2]}",
+      "[2, 3, 3, 2]", "[4, 4, 6, 3]", NULL, conv_transpose3d_loop },
+    { "adaptive_avg_pool2d, uneven", L "\"adaptive_avg_pool2d\", \"output\": [4, 2]}", "[6, 9, 2]",
+      "[4, 2, 2]", NULL, uneven_pool_loop },
+    { "adaptive_max_pool1d", L "\"adaptive_max_pool1d\", \"output\": 3}", "[5, 6]", "[3, 6]", NULL,
+      uneven_max_loop },
+    { "k_max_pool1d", L "\"k_max_pool1d\", \"k\": 2}", "[5, 6]", "[2, 6]", NULL, k_max_loop },
+    { "cumsum", L "\"cumsum\"}", "[5, 6]", "[5, 6]", NULL, cumsum_loop },
+    { "minimum and maximum",
+      "{\"name\": \"m\", \"type\": \"minimum\", \"input\": [\"x\", \"z\"]}, {\"name\": \"t\", "
+      "\"type\": \"tanh\", \"input\": \"z\"}, " L "\"maximum\", \"input\": [\"m\", \"t\"]}",
+      "[5, 6]", "[5, 6]", "[5, 6]", clamp_loop },
     { "max_pool3d", L "\"max_pool3d\"}", "[4, 5, 6, 2]", "[2, 2, 3, 2]", NULL, max_pool3d_loop },
     { "avg_pool3d", L "\"avg_pool3d\", \"kernel\": [2, 3, 2], \"stride\": 1}", "[3, 4, 5, 2]",
       "[2, 2, 4, 2]", NULL, avg_pool3d_loop },

@@ -234,6 +234,7 @@ typedef struct Small {
 static const Small models[] = {
     { "models/demo.json", { "data.window=5", "layers.conv.filters=3", "layers.gru.units=4" } },
     { "models/mlp.json", { "data.window=3", "layers.hidden1.units=5", "layers.hidden2.units=4" } },
+    { "models/vit_tiny.json", { "layers.patch.filters=6", "layers.tokens.shape=[-1,6]" } },
     { "models/fashion_cnn.json",
       { "layers.conv1.filters=2", "layers.conv2.filters=2", "layers.hidden.units=3" } },
     { "models/pm25_cnn_lstm.json",
@@ -835,6 +836,47 @@ static void follow(const char *optimizer, int steps,
     stop(b);
 }
 
+static const double *after_one_step(Bench *b, const char *rest)
+{
+    char text[512];
+    snprintf(text, sizeof text,
+             "{\"data\": {\"random\": {\"x\": [1], \"y\": [1], \"rows\": 8}}, \"layers\": "
+             "[{\"name\": \"a\", \"type\": \"dense\", \"units\": 1%s}, {\"name\": \"y\", "
+             "\"type\": \"dense\", \"units\": 1%s}], \"loss\": {\"type\": \"mse\"}, "
+             "\"optimizer\": {\"type\": \"sgd\"%s}}",
+             rest ? ", \"lr_scale\": 0" : "", rest ? ", \"lr_scale\": 2, \"weight_decay\": 0.5" : "",
+             rest ? rest : "");
+    start_text(b, text, 1);
+    build(b, BUILD_TRAIN);
+    set1(b, "rows", 1);
+    set1(b, "lr", 0.1);
+    set1(b, "x", 0.7);
+    set1(b, "y", -0.4);
+    set1(b, "a.weight", 0.9);
+    set1(b, "a.bias", 0.2);
+    set1(b, "y.weight", 1.1);
+    set1(b, "y.bias", 0.3);
+    run(b);
+    return output(b, "y.weight")->at;
+}
+
+/* The first layer stands still, the second goes twice as far with a decay of its own, which its
+ * bias has no part in. */
+static void layers_have_their_own_rates(void **state)
+{
+    (void)state;
+    Bench bench, *b = &bench;
+    const double weight = (1.1 - *after_one_step(b, NULL)) / 0.1;
+    const double bias = (0.3 - *output(b, "y.bias")->at) / 0.1;
+    stop(b);
+    near(*after_one_step(b, ", \"weight_decay\": 0.1, \"decayed\": \"weights\""),
+         1.1 - 0.2 * (weight + 0.5 * 1.1));
+    near(*output(b, "y.bias")->at, 0.3 - 0.2 * bias);
+    near(*output(b, "a.weight")->at, 0.9);
+    near(*output(b, "a.bias")->at, 0.2);
+    stop(b);
+}
+
 static void sgd_formula(double *p, double g, double *m, double *v, int t)
 {
     (void)v, (void)t;
@@ -1049,6 +1091,9 @@ static void shapes_that_do_not_fit_are_said(void **state)
                     "{\"name\": \"d\", \"type\": \"dense\", \"units\": 3}, {\"type\": "
                     "\"dense\", \"units\": 5, \"tied\": \"d\"}"),
           "the weight of \"d\" leads from 3 to 4 here, not from 3 to 5" },
+        { ONE_LAYER("[4]", "[4]", "{\"type\": \"embedding\", \"dim\": 3}"), "wants \"vocab\"" },
+        { ONE_LAYER("[5, 6]", "[4]", "{\"type\": \"adaptive_max_pool1d\", \"output\": 6}"),
+          "cannot make 6 parts of axis 0 of [5,6]" },
         { ONE_LAYER("[4]", "[4]", "{\"type\": \"relu\"}"), "no layer has parameters to train" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -1144,6 +1189,7 @@ int main(void)
         cmocka_unit_test(losses_are_their_formulas),
         cmocka_unit_test(labels_of_each_row),
         cmocka_unit_test(optimizers_are_their_formulas),
+        cmocka_unit_test(layers_have_their_own_rates),
         cmocka_unit_test(initialisers_depend_on_name_and_seed),
         cmocka_unit_test(initialisers_have_their_spread),
         cmocka_unit_test(orthogonal_weights_are_orthogonal),

@@ -82,7 +82,7 @@ ACTIVATIONS = {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "silu": F.silu, "tanh": torch.tanh,
     "sigmoid": torch.sigmoid, "elu": F.elu, "softplus": F.softplus, "mish": F.mish,
     "hard_sigmoid": F.hardsigmoid, "hard_swish": F.hardswish, "relu6": F.relu6,
-    "softmax": lambda x: F.softmax(x, -1),
+    "softmax": lambda x: F.softmax(x, -1), "hard_tanh": F.hardtanh,
 }
 
 
@@ -96,12 +96,12 @@ def dense():
                     activation="elu", alpha=0.6))
     # wide, so that the corners at 3 and 6 are on either side of them
     yield layer("dense-activations", *[row("dense", (5,), nn.Linear(5, 7), then(f), units=7, activation=a)
-                                       for a, f in ACTIVATIONS.items()], spread={"x11": (0, 4), "x12": (0, 4), "x13": (0, 8)})
+                                       for a, f in ACTIVATIONS.items()], spread={"x11": (0, 4), "x12": (0, 4), "x13": (0, 8), "x15": (0, 2)})
     some = [row(a, (3, 5), Function(f)) for a, f in ACTIVATIONS.items()]
     some += [row("leaky_relu", (7,), nn.LeakyReLU(0.2), slope=0.2), row("elu", (7,), nn.ELU(0.7), alpha=0.7),
              row("prelu", (7,), nn.PReLU()),
              row("prelu", (3, 5), nn.PReLU(5), channels_first, per_channel=True)]
-    yield layer("activations", *some, spread={"x11": (0, 4), "x12": (0, 4), "x13": (0, 8), "x9": (0, 32)})
+    yield layer("activations", *some, spread={"x11": (0, 4), "x12": (0, 4), "x13": (0, 8), "x15": (0, 2), "x9": (0, 32)})
 
 
 def corners():
@@ -147,7 +147,12 @@ def convolutions():
                 row("conv_transpose2d", (3, 2, 4), nn.ConvTranspose2d(4, 2, (3, 2), stride=(2, 1), padding=(1, 0), groups=2,
                                                                      output_padding=(1, 0), dilation=(1, 2), bias=False),
                     then(F.relu, cf), filters=2, kernel=[3, 2], stride=[2, 1], padding=[1, 0], groups=2,
-                    output_padding=[1, 0], dilation=[1, 2], bias=False, activation="relu"))
+                    output_padding=[1, 0], dilation=[1, 2], bias=False, activation="relu"),
+                row("conv_transpose3d", (2, 3, 2, 4), nn.ConvTranspose3d(4, 2, (2, 1, 3), stride=(2, 1, 1), padding=(1, 0, 1),
+                                                                        groups=2, output_padding=(1, 0, 0), dilation=(1, 1, 2),
+                                                                        bias=False),
+                    then(F.silu, cf), filters=2, kernel=[2, 1, 3], stride=[2, 1, 1], padding=[1, 0, 1], groups=2,
+                    output_padding=[1, 0, 0], dilation=[1, 1, 2], bias=False, activation="silu"))
 
 
 def pools():
@@ -162,6 +167,12 @@ def pools():
                         stride=[1, 1, 2]))
     yield layer("resampled", row("adaptive_avg_pool1d", (12, 3), nn.AdaptiveAvgPool1d(4), cf, output=4),
                 row("adaptive_avg_pool2d", (6, 9, 2), nn.AdaptiveAvgPool2d((2, 3)), cf, output=[2, 3]),
+                row("adaptive_avg_pool2d", (5, 9, 2), nn.AdaptiveAvgPool2d((3, 4)), cf, output=[3, 4]),
+                row("adaptive_avg_pool3d", (3, 5, 4, 2), nn.AdaptiveAvgPool3d((2, 3, 4)), cf, output=[2, 3, 4]),
+                row("adaptive_max_pool1d", (7, 3), nn.AdaptiveMaxPool1d(3), cf, output=3),
+                row("adaptive_max_pool2d", (5, 4, 2), nn.AdaptiveMaxPool2d((3, 2)), cf, output=[3, 2]),
+                row("k_max_pool1d", (7, 3), Function(lambda x: x.topk(3, 1).values), k=3),
+                row("cumsum", (5, 3), Function(lambda x: x.cumsum(1))),
                 row("global_avg_pool", (5, 3), nn.AdaptiveAvgPool1d(1), cf),
                 row("global_avg_pool", (3, 5, 2), nn.AdaptiveAvgPool2d(1), cf),
                 row("global_max_pool", (5, 3), nn.AdaptiveMaxPool1d(1), cf),
@@ -457,7 +468,9 @@ def moves():
                 row("concat", [(2, 3), (1, 3), (4, 3)], Function(lambda *x: torch.cat(x, 1)), axis=0),
                 row("add", [(5, 3), (5, 3), (5, 3)], Function(lambda a, b, c: a + b + c)),
                 row("subtract", [(7,), (7,), (7,)], Function(lambda a, b, c: a - b - c)),
-                row("multiply", [(3, 2), (3, 2), (3, 2)], Function(lambda a, b, c: a * b * c)))
+                row("multiply", [(3, 2), (3, 2), (3, 2)], Function(lambda a, b, c: a * b * c)),
+                row("minimum", [(5, 3), (5, 3)], Function(torch.minimum)),
+                row("maximum", [(7,), (7,), (7,)], Function(lambda a, b, c: a.maximum(b).maximum(c))))
 
 
 def cases():
