@@ -202,6 +202,58 @@ class GptChar(nn.Module):
         return self.y(self.norm(h))
 
 
+class ResNet18(nn.Module):
+    """Residuals are of two 3x3 convolutions; the first of a stage halves both axes."""
+
+    WIDTH = (4, 5, 6, 7)
+
+    def __init__(self):
+        super().__init__()
+        self.convolve("stem", 1, 4, 3, 1)
+        self.stem_norm, n = nn.BatchNorm2d(4), 4
+        for stage, width in enumerate(self.WIDTH, 1):
+            for block in "ab":
+                name, stride = f"s{stage}{block}", 2 if stage > 1 and block == "a" else 1
+                for i, (inner, kernel, step) in enumerate([(n, 3, stride), (width, 3, 1), (n, 1, 2)][: 2 + (stride == 2)], 1):
+                    self.convolve(f"{name}_conv{i}", inner, width, kernel, step)
+                    setattr(self, f"{name}_norm{i}", nn.BatchNorm2d(width))
+                n = width
+        self.logits = nn.Linear(n, 10)
+
+    def convolve(self, name, n, m, kernel, stride):
+        setattr(self, name, nn.Conv2d(n, m, kernel, stride, kernel // 2, bias=False))
+
+    def forward(self, x):
+        x = F.relu(self.stem_norm(self.stem(x.movedim(-1, 1))))
+        for stage in range(1, 5):
+            for block in "ab":
+                conv = [getattr(self, f"s{stage}{block}_conv{i}", None) for i in (1, 2, 3)]
+                norm = [getattr(self, f"s{stage}{block}_norm{i}", None) for i in (1, 2, 3)]
+                h = norm[1](conv[1](F.relu(norm[0](conv[0](x)))))
+                x = F.relu(h + (norm[2](conv[2](x)) if conv[2] else x))
+        return self.logits(x.mean((2, 3)))
+
+
+def narrow(net):
+    """The overrides that give models/resnet18.json the widths of ResNet18."""
+    return [f"layers.{name}.filters={m.out_channels}" for name, m in net.named_modules() if isinstance(m, nn.Conv2d)]
+
+
+class VitTiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patch, self.place = nn.Conv2d(1, 12, 4, stride=4), nn.Embedding(6, 12)
+        for i in range(1, 13):
+            setattr(self, f"block{i}", encoder(12, 3, activation="gelu"))
+        self.norm, self.logits = nn.LayerNorm(12), nn.Linear(12, 10)
+
+    def forward(self, x):
+        x = channels_first(self.patch, x).flatten(1, 2) + self.place.weight
+        for i in range(1, 13):
+            x = getattr(self, f"block{i}")(x)
+        return self.logits(self.norm(x).mean(1))
+
+
 def softmax(y):
     return F.softmax(y, -1)
 
@@ -219,6 +271,10 @@ def cases():
     yield zoo("anc_lstm", AncLstm, (32, 1))
     yield zoo("fashion_cnn", FashionCnn, (28, 28, 1), softmax, loss=nn.CrossEntropyLoss(),
               target=("below", 10), sets=["layers.drop.rate=0"])
+    images = {"loss": nn.CrossEntropyLoss(), "target": ("below", 10)}
+    yield zoo("resnet18", ResNet18, (9, 10, 1), softmax, sets=narrow(ResNet18()), **images)
+    smooth = {**images, "loss": nn.CrossEntropyLoss(label_smoothing=0.1)}
+    yield zoo("vit_tiny", VitTiny, (12, 8, 1), softmax, sets=["layers.patch.filters=12", "layers.tokens.shape=[-1,12]"], **smooth)
     yield zoo("etth1_dlinear", DLinear, (336, 7))
     yield zoo("tcn", tcn, (96, 1), sets=["layers.drop.rate=0"])
     yield zoo("unet1d", UNet, (48, 1), sets=["data.window=48"])
