@@ -674,6 +674,25 @@ static bool unsplit(IxPool *p, const Expr *e, uint32_t term, Ix *y, int64_t *c)
     return true;
 }
 
+/* a = k * (x / n) + rest, k a multiple of n, where a guard is about x mod n: *y is the same number
+ * as k / n * (x - x mod n) + rest.  False when the term is no such division. */
+static bool undivide(IxPool *p, Ix a, const Term *term, const Guard *g, unsigned nguard, Ix *y)
+{
+    const Atom div = p->atom[term->atom];
+    bool found = false;
+    for (unsigned i = 0; i < nguard && div.key.kind == ATOM_DIV; i++) {
+        const Expr *e = &p->expr[g[i].ix];
+        const Atom *m = e->nterm == 1 ? &p->atom[e->term[0].atom] : NULL;
+        found |= m && m->key.kind == ATOM_MOD && m->key.x == div.key.x && m->key.n == div.key.n;
+    }
+    if (!found || term->coef % div.key.n != 0)
+        return false;
+    const Ix whole = ix_sub(p, div.key.x, ix_mod(p, div.key.x, div.key.n));
+    const Ix rest = ix_sub(p, a, ix_scale(p, div.self, term->coef));
+    *y = ix_add(p, rest, ix_scale(p, whole, term->coef / div.key.n));
+    return *y != a;
+}
+
 IxRange ix_range_guarded(IxPool *p, Ix a, const IxRange *rng, unsigned nrng, const Guard *g,
                          unsigned nguard)
 {
@@ -686,6 +705,11 @@ IxRange ix_range_guarded(IxPool *p, Ix a, const IxRange *rng, unsigned nrng, con
     Ix y;
     int64_t c;
     for (uint32_t i = 0; i < e.nterm && nguard && !range_empty(r); i++) {
+        if (undivide(p, a, &e.term[i], g, nguard, &y)) {
+            const IxRange q = ix_range_guarded(p, y, rng, nrng, g, nguard);
+            r.lo = q.lo > r.lo ? q.lo : r.lo;
+            r.hi = q.hi < r.hi ? q.hi : r.hi;
+        }
         if (!unsplit(p, &e, i, &y, &c))
             continue;
         const Atom div = p->atom[e.term[i].atom];

@@ -32,6 +32,19 @@ struct Cost {
     double cycles;
 };
 
+/* Can what stage st reads be copied into panels along v, the same for all tiles? */
+static bool may_copy(const Stages *s, const Stage *st, Var v, const Expr *e)
+{
+    bool copy = !e->nguard && s->buf[e->buf].is_in;
+    for (int i = 0; i < e->ndep && copy; i++) {
+        bool red = e->dep[i] == v;
+        for (int j = 0; j < st->nred; j++)
+            red |= e->dep[i] == st->red[j];
+        copy = red;
+    }
+    return copy;
+}
+
 static void cost_read(void *arg, const Expr *e)
 {
     struct Cost *c = arg;
@@ -39,13 +52,7 @@ static void cost_read(void *arg, const Expr *e)
     const DType dt = c->s->buf[e->buf].dt;
     if (dt == DT_I64 && stride)
         c->narrow = false;
-    bool copy = c->can_copy && !e->nguard && c->s->buf[e->buf].is_in;
-    for (int i = 0; i < e->ndep && copy; i++) { /* the same panels for all tiles */
-        bool red = e->dep[i] == c->v;
-        for (int j = 0; j < c->st->nred; j++)
-            red |= e->dep[i] == c->st->red[j];
-        copy = red;
-    }
+    const bool copy = c->can_copy && may_copy(c->s, c->st, c->v, e);
     c->cycles += stride < 2 ? 1 : copy ? 1.3 : c->lanes;
 }
 
@@ -154,7 +161,9 @@ typedef struct TileCost {
     const int64_t *span;
     Var a, b; /* tiled axes beside the vector's, or 0 */
     int ta, tb, nv;
-    double vloads, sloads;
+    double vloads, sloads, singles; /* loads of vectors, of scalars; lane by lane */
+    uint8_t *odd;    /* by ExprId: 1 moves oddly over the lanes, 2 does not; 0: ask */
+    const Stage *st; /* whose reads are counted */
     uint32_t *seen;
     int nseen;
 } TileCost;
@@ -174,11 +183,20 @@ static void count_loads(void *arg, const Expr *e)
         n *= e->dep[i] == c->a ? c->ta : e->dep[i] == c->b ? c->tb : 1;
         vec |= e->dep[i] == c->n->vec;
     }
-    if (vec)
-        c->vloads += n * c->nv;
-    else
+    if (!vec) {
         c->sloads += n;
+        return;
+    }
+    if (!c->odd[id])
+        c->odd[id] = read_stride(c->s, e, c->n->vec, c->t->lanes) == 2 ? 1 : 2;
+    if (c->odd[id] == 1 && !may_copy(c->s, c->st, c->n->vec, e))
+        c->singles += n * c->nv * c->t->lanes;
+    c->vloads += n * c->nv;
 }
+
+/* Each is a line of text, mostly with a guard: more of them buy nothing and cost seconds of
+ * compiling. */
+enum { MOST_SINGLES = 96 };
 
 static double tile_cost(TileCost *c)
 {
@@ -202,7 +220,7 @@ static double tile_cost(TileCost *c)
         if (!first)
             continue;
         double fma = 0;
-        c->vloads = c->sloads = 0;
+        c->vloads = c->sloads = c->singles = 0;
         c->seen = seen;
         c->nseen = 0;
         for (int j = i; j < c->n->nred; j++) {
@@ -210,8 +228,11 @@ static double tile_cost(TileCost *c)
             if (q->nred != st->nred || memcmp(q->red, st->red, sizeof(Var) * st->nred) != 0)
                 continue;
             fma += c->nv * rows;
+            c->st = q;
             expr_reads(s, q->e, count_loads, c);
         }
+        if (c->singles > MOST_SINGLES && pts > 1)
+            return 1e300;
         const double loads = c->vloads + .55 * c->sloads, latency = pts < 5 ? 4.5 : 0;
         double most = fma > loads ? fma : loads;
         most = most > latency ? most : latency;
@@ -242,7 +263,9 @@ static void set_tile(Nest *n, Var v, int tile)
 static double tile_contract(Stages *s, const Target *t, Nest *n, const int64_t *span)
 {
     static const int rows[] = { 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 14, 15, 16, 20 };
-    TileCost c = { .s = s, .n = n, .t = t, .span = span };
+    TileCost c = {
+        .s = s, .n = n, .t = t, .span = span, .odd = arena_array(s->arena, uint8_t, s->nexpr)
+    };
     double best = 1e300;
     Var axis[MAX_AXES + 1] = { 0 };
     int naxis = 0, bv = 1, ba = 1, bb = 1;

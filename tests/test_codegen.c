@@ -492,6 +492,12 @@ static void test_rows(void **state)
 static void test_regressions(void **state)
 {
     (void)state;
+    /* windows and their fold from one value: an element is where its window and tap say it is */
+    CHECK("graph (%x: f32[31,$A,2]) {\n"
+          "  %w = window %x axes=[0] kernel=[2] stride=[2] dilation=[3] : f32[14,2,$A,2]\n"
+          "  %y = fold %w axes=[0] kernel=[2] stride=[2] dilation=[3] extent=[31] : f32[31,$A,2]\n"
+          "  return %w, %y\n}\n",
+          { 5 }, { 1 }, { 17 });
     CHECK("graph (%x: f32[6,11,2], %w: f32[2,22]) {\n"
           "  %1 = reshape %x : f32[6,22]\n"
           "  %2 = matmul %1, %w over=[[1],[1]] : f32[6,2]\n"
