@@ -137,6 +137,10 @@ static void judge(const Item *it, const FuzzVerdict *v, Totals *t)
     t->done++;
     t->mismatches += v->outcome == FUZZ_MISMATCH;
     t->refused += v->outcome == FUZZ_REFUSED;
+    if (it->o->verbose && t->done % 25 == 0) {
+        printf("%ld graphs so far\n", t->done);
+        fflush(stdout);
+    }
     if (v->outcome == FUZZ_AGREES)
         return;
     printf("%s %s, graph %ld: %s: %s\n", v->outcome == FUZZ_REFUSED ? "REFUSED" : "MISMATCH", name,
