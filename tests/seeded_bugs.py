@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many of the seeded bugs the graph fuzzer finds, and how soon.
 
-    seeded_bugs.py [--build DIR] [--count N] [--seed S] [--write] [BUG ..]
+    seeded_bugs.py [--build DIR] [--count N] [--seed S] [--jobs J] [--write] [BUG ..]
 
 Each bug of seeded_bugs.def is made in turn (GTC_BUG=n) and random graphs S, S + 1 .. are run until
 one is a mismatch, at most N of them: with every test of the oracle, without its bounds, without its
 RMSE.  Then the graphs run without any bug, and none may be a mismatch.  Bugs that name a test
 instead are looked for by that test.  DIR is a build of the preset `bugs`; results are kept in
-DIR/seeded_bugs.json, so a run that was stopped goes on.  --write puts the table of all results into
-docs/testing.md."""
+DIR/seeded_bugs.json, so a run that was stopped goes on, and one with a greater N goes on behind the
+graphs of the last; who changes gtc or the fuzzer removes that file.  --write puts the table of all
+results into docs/testing.md."""
 import argparse
+import concurrent.futures
 import json
 import os
 import re
@@ -30,11 +32,9 @@ STALE = "58"  # what is left in the cache by this one is not for others
 
 # What found it, from the words of the mismatch: the first that fits.
 FOUND_BY = [
-    (r"^grad ", "slope"), (r"the book says", "book"), (r"twin", "twin"),
-    (r"signal|crash|exit status|ended|out of time|seconds", "crash"),
-    (r"assert|gtc is wrong", "assertion"), (r"verify", "verifier"),
-    (r"last.resort|plain|interpreter", "KIR verifier"), (r"does not compile|autodiff|eval:", "compile error"),
-    (r"RMSE", "RMSE"), (r"bound|wrong, first", "element"), (r"", "other"),
+    (r"^grad |: grad ", "slope"), (r"the book says", "book"), (r"no end after", "time limit"), (r"^died|signal", "crash"),
+    (r"gtc is wrong", "assertion"), (r"last resort|KIR", "KIR verifier"), (r"does not compile", "verifier"),
+    (r"autodiff|eval:|shapes differ", "failed build"), (r"^ended", "passes"), (r"RMSE", "RMSE"), (r"step", "bound"), (r"", "other"),
 ]
 
 
@@ -50,6 +50,7 @@ class Fuzzer:
 
     def __init__(self, build):
         self.build = os.path.abspath(build)
+        self.alarm = {}  # (seed, way): whether that graph is a mismatch without a bug
         self.program = os.path.join(self.build, "fuzz-graphs")
         if not os.path.exists(self.program):
             self.program = os.path.join(self.build, "tests", "fuzz-graphs")
@@ -84,6 +85,21 @@ class Fuzzer:
             words = re.sub(r"^MISMATCH [^:]*: [^:]*: ", "", first) or "?"
         return int(last.group(1)), words
 
+    def is_alarm(self, seed, way):
+        if (seed, way) not in self.alarm:
+            self.alarm[seed, way] = self.run(None, seed, 1, way)[1] is not None
+        return self.alarm[seed, way]
+
+    def find(self, bug, seed, count, way="all"):
+        """As run, but what is a mismatch without the bug too has not found it."""
+        done = 0
+        while done < count:
+            n, words = self.run(bug, seed + done, count - done, way)
+            done += n
+            if words and not self.is_alarm(seed + done - 1, way):
+                return done, words
+        return done, None
+
     def named(self, test, bug):
         """Whether that test fails with the bug."""
         with tempfile.TemporaryDirectory(prefix="seeded-") as cache:
@@ -96,19 +112,22 @@ def found_by(words):
     return next(name for pattern, name in FOUND_BY if re.search(pattern, words))
 
 
-def look_for(fuzzer, bug, finder, seed, count):
-    """What the table says of one bug."""
+def look_for(fuzzer, bug, finder, seed, count, old):
+    """What the table says of one bug; old: what an earlier run with fewer graphs said, or {}."""
     if finder != "graphs":
-        return {"test": finder, "found": fuzzer.named(finder, bug)}
-    result = {}
-    n, words = fuzzer.run(bug, seed, count)
-    result["all"] = n if words else None
-    result["by"] = found_by(words) if words else None
-    result["words"] = words
+        return {"test": finder, "found": fuzzer.named(finder, bug), "tried": count}
+    result = {"all": None, "by": None, **old, "tried": count}
+    tried = old.get("tried", 0)
+    if not result["all"] and tried < count:
+        n, words = fuzzer.find(bug, seed + tried, count - tried)
+        if words:
+            result.update({"all": tried + n, "by": found_by(words), "words": words[:300]})
     for way in WAYS:  # a test less finds nothing sooner
-        if way != "all" and words:
-            more, again = fuzzer.run(bug, seed + n - 1, count - n + 1, way)
-            result[way] = n - 1 + more if again else None
+        if way == "all" or not result["all"] or result.get(way):
+            continue
+        before = tried if way in old else result["all"] - 1
+        n, words = fuzzer.find(bug, seed + before, count - before, way) if before < count else (0, None)
+        result[way] = before + n if words else None
     return result
 
 
@@ -125,7 +144,7 @@ def table_text(bugs, results, count, seed):
         lines.append(f"- {'every test' if way == 'all' else way}: {len(got)} of {len(bugs)} found, half of them within "
                      f"{sorted(got)[len(got) // 2] if got else 0} graphs")
     clean = results["none"]
-    lines.append(f"- without a bug: {clean['mismatches']} alarms in {clean['graphs']} graphs")
+    lines.append(f"- without a bug: {len(clean['alarms'])} alarms in {clean['tried']} graphs")
     lines += ["", f"Graphs {seed} to {seed + count - 1}; `-` is not found, a test's name says that no graph leads there.", "",
               "| bug | place | mistake | found by | after | no bound | no RMSE |", "|---|---|---|---|---|---|---|"]
     for n, (places, finder, what) in bugs.items():
@@ -151,8 +170,9 @@ def main():
     ap.add_argument("--build", default=os.path.join(ROOT, "build-bugs"), help="a build of the preset bugs")
     ap.add_argument("--count", type=int, default=300, help="graphs a bug")
     ap.add_argument("--seed", type=int, default=1, help="of the first graph")
+    ap.add_argument("--jobs", type=int, default=1, help="bugs at a time")
     ap.add_argument("--write", action="store_true", help="put the table into docs/testing.md")
-    ap.add_argument("bug", nargs="*", help="numbers; else what has no result yet")
+    ap.add_argument("bug", nargs="*", help="numbers, looked for anew; else all, as far as there is no result")
     args = ap.parse_args()
     bugs, fuzzer = read_table(), Fuzzer(args.build)
     path = os.path.join(fuzzer.build, "seeded_bugs.json")
@@ -160,20 +180,30 @@ def main():
     if os.path.exists(path):
         with open(path, encoding="utf-8") as f:
             results = json.load(f)
-    key = f"{args.seed}+{args.count}"
-    if results.get("run") != key:
-        results = {"run": key}
-    for n in args.bug or [*bugs, "none"]:
-        if n in results and not args.bug:
-            continue
-        if n == "none":
-            graphs, words = fuzzer.run(None, args.seed, args.count)
-            results[n] = {"graphs": graphs, "mismatches": int(bool(words)), "words": words}
-        else:
-            results[n] = look_for(fuzzer, n, bugs[n][1], args.seed, args.count)
-        print(n, json.dumps(results[n])[:300], flush=True)
-        with open(path, "w", encoding="utf-8") as f:
-            json.dump(results, f, indent=1)
+    if results.get("seed") != args.seed:
+        results = {"seed": args.seed}
+
+    def one(n):
+        old = results.get(n, {})
+        if old.get("tried", 0) >= args.count and not args.bug:
+            return n, old
+        if n != "none":
+            return n, look_for(fuzzer, n, bugs[n][1], args.seed, args.count, {} if args.bug else old)
+        tried, alarms = old.get("tried", 0), old.get("alarms", [])
+        while tried < args.count:
+            more, words = fuzzer.run(None, args.seed + tried, args.count - tried)
+            tried += more
+            alarms += [[args.seed + tried - 1, words[:300]]] if words else []
+        return n, {"tried": tried, "alarms": alarms}
+
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        for done in concurrent.futures.as_completed(pool.submit(one, n) for n in args.bug or [*bugs, "none"]):
+            n, result = done.result()
+            if results.get(n) != result:
+                print(n, json.dumps(result)[:200], flush=True)
+            results[n] = result
+            with open(path, "w", encoding="utf-8") as f:
+                json.dump(results, f, indent=1)
     missing = [n for n in [*bugs, "none"] if n not in results]
     if missing:
         print(f"no result yet: {' '.join(missing)}")
@@ -184,7 +214,7 @@ def main():
     print(text.split("\n\n", maxsplit=1)[0])
     unfound = [n for n in bugs if not (results[n].get("all") or results[n].get("found"))]
     print(f"{len(bugs) - len(unfound)} of {len(bugs)} bugs found; not: {' '.join(unfound) or 'none'}")
-    return 1 if results["none"]["mismatches"] else 0
+    return 1 if results["none"]["alarms"] else 0
 
 
 if __name__ == "__main__":
