@@ -218,7 +218,8 @@ static void row_reduce(Low *l, Batch *b)
             if (b->nv >= 2)
                 v = combine(l, b->st[j]->rop, part[0], part[1]);
             if (b->nv == 4)
-                v = combine(l, b->st[j]->rop, v, combine(l, b->st[j]->rop, part[2], part[3]));
+                v = combine(l, b->st[j]->rop, v,
+                            combine(l, b->st[j]->rop, part[2], part[3 - BUG(69)]));
             KNode *n = low_put(l, K_REDUCE);
             n->ew = b->st[j]->rop;
             n->nargs = 1;

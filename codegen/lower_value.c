@@ -92,7 +92,7 @@ void low_key(const Low *l, uint32_t id, const Var *dep, int ndep, Key *key)
         key->at[key->n++] = l->env[dep[i]];
         along |= dep[i] == l->vec;
     }
-    key->at[key->n++] = along && l->vec && !BUG(51) ? (Ix)l->w : 0;
+    key->at[key->n++] = along && l->vec ? (Ix)l->w : 0;
     key->hash = hash_bytes(key->at, sizeof(Ix) * key->n, id);
 }
 

@@ -284,13 +284,13 @@ static void stage_copies(Bind *b)
     b->ncopy = b->copy_cap = 0;
     for (unsigned i = 0; i < n; i++)
         for (unsigned j = 0; j < n; j++)
-            if (root_of(b, old[i].from) == root_of(b, old[j].to) && !BUG(62)) {
+            if (root_of(b, old[i].from) == root_of(b, old[j].to)) {
                 const int32_t stage = slot_add(b, b->slot[old[i].from].type);
                 copy_add(b, old[i].from, stage);
                 old[i].from = stage;
                 break;
             }
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n - (BUG(70) && n > 1); i++)
         copy_add(b, old[i].from, old[i].to);
 }
 

@@ -222,6 +222,8 @@ Ref grow_value(Grow *w, Type t, int n)
     grow_region(w);
     if (t.dt == DT_F32 && grow_chance(w, 22))
         r = grow_composite(w, t, n - 1);
+    if (r == REF_NONE && grow_chance(w, 15))
+        r = grow_pattern(w, t, n - 1);
     if (r == REF_NONE)
         r = grow_op_value(w, t, n);
     w->b.region = before;
@@ -266,7 +268,11 @@ static void grow_next_values(Grow *w, uint32_t ninput)
         if (taken || grow_chance(w, 50))
             continue;
         const Type t = n->type;
-        Ref r = grow_tame(w, grow_value(w, t, 2));
+        Ref r = t.shape.rank && grow_chance(w, 25) /* its own elements, from the other end */
+                    ? build_reverse(&w->b, in, grow_below(w, t.shape.rank))
+                    : grow_tame(w, grow_value(w, t, 2));
+        if (r != REF_NONE && grow_chance(w, 25) && dtype_is_float(t.dt) && t.shape.rank)
+            r = build_op2(&w->b, OP_max, in, build_reverse(&w->b, in, 0)); /* read twice */
         if (r != REF_NONE && w->b.g->node[r].op == OP_input)
             r = build_op1(&w->b, t.dt == DT_BOOL ? OP_not : OP_neg, r);
         build_replace(&w->b, in, r);

@@ -49,6 +49,8 @@ GrowRule *grow_rule(Op op);
 Ref grow_scan(Grow *w, Op op, Type t, int n);
 /* grow_nn.c: a random composite that gives t, f32. */
 Ref grow_composite(Grow *w, Type t, int n);
+/* grow_pattern.c: what passes and planners look for, giving t. */
+Ref grow_pattern(Grow *w, Type t, int n);
 /* grow_train.c: a loss over n nodes, gradients and an optimizer, and their outputs. */
 void grow_training(Grow *w, int n);
 

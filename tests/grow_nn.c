@@ -13,9 +13,9 @@ static bool has_zero(const Shape *s)
     return shape_count(s) == 0;
 }
 
-static int64_t last_dim(Type t)
+static int64_t last_dim(Type t) /* of a scalar 0 */
 {
-    return t.shape.dim[t.shape.rank - 1];
+    return t.shape.rank ? t.shape.dim[t.shape.rank - 1] : 0;
 }
 
 /* A divisor of d, or 1. */

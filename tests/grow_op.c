@@ -42,6 +42,9 @@ static Ref grow_rand(Grow *w, Op op, Type t, int n)
         arg[i] = grow_value(w, word, 0);
     }
     arg[4] = build_op1(&w->b, OP_abs, arg[4]); /* rows count from 0 */
+    if (grow_chance(w, 25))                    /* far into an epoch */
+        arg[4] = build_op2(&w->b, OP_add, build_cast(&w->b, arg[4], DT_I64),
+                           build_scalar(&w->b, DT_I64, 0x1p33));
     return build_rand(&w->b, t.shape, arg[0], arg[1], arg[2], arg[3], arg[4]);
 }
 
