@@ -8,7 +8,6 @@
  *     RMSE    RMSE(got, ref) <= 2 RMSE(rounded, ref) + 8 eps RMS(ref) + what open decisions span
  *             + max(1/2, 12 / sqrt n) of the samples' RMSE: few elements may be lucky, and the
  *             roundings of one long sum of nearly equal terms all err the same way
- *             in `rounded`
  *
  * The first is local and rigorous, but as wide as intervals get; the second is blind to a single
  * element and as narrow as real errors are. */
