@@ -75,7 +75,7 @@ Data *folder_open(Folder *f, const DataConfig *cfg, const DataFit *fit)
     const char *dirs[] = { f->dir };
     Data *d = NULL;
     if (data_open(&f->cx, cfg, dirs, 1, 7, fit, &d) != ST_OK)
-        fail_msg("%s:%d:%d: %s", f->cx.file ? f->cx.file : "-", f->cx.line, f->cx.col, f->cx.msg);
+        fail_msg("%s:%d:%d: %s", f->cx.file, f->cx.line, f->cx.col, f->cx.msg);
     return d;
 }
 

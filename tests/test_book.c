@@ -66,8 +66,8 @@ static void steps_go_by_the_book(void **state)
     static const char *const optimizer[] = {
         "\"type\": \"sgd\"",
         "\"type\": \"sgd\", \"momentum\": 0.9, \"weight_decay\": 0.1",
-        "\"type\": \"sgd\", \"momentum\": 0.9, \"nesterov\": true, \"decayed\": \"weights\", "
-        "\"weight_decay\": 0.1",
+        ("\"type\": \"sgd\", \"momentum\": 0.9, \"nesterov\": true, \"decayed\": \"weights\", "
+         "\"weight_decay\": 0.1"),
         "\"type\": \"adam\"",
         "\"type\": \"adam\", \"beta1\": 0, \"weight_decay\": 0.1",
         "\"type\": \"adamw\", \"weight_decay\": 0.1",
