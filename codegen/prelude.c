@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The prelude of generated C: prelude_c.inc after a line that says how many lanes a vector has.
+/* The prelude of generated C: prelude_c.inc after a line that says how many lanes a vector has; and
+ * that of generated CUDA C, prelude_cuda.inc, in which whatever is not plain C has two bodies, one
+ * for NVRTC and one for the host that runs CUDA threads as fibers.
  *
  * It includes nothing (a header of intrinsics costs more than a kernel), and everything in it is
  * inlined or, off the beaten track, static, so that only what a kernel uses is compiled.  No
@@ -23,4 +25,12 @@ const char *kernel_prelude_c(int lanes)
     };
     gtc_assert(lanes == 4 || lanes == 8 || lanes == 16, "vectors of %d lanes", lanes);
     return TEXT[lanes / 8];
+}
+
+const char *kernel_prelude_cuda(void)
+{
+    static const char TEXT[] =
+#include "codegen/prelude_cuda.inc"
+        ;
+    return TEXT;
 }
