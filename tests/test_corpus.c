@@ -171,11 +171,11 @@ static void one_bit_and_one_cut_away(void **state)
 static void large_files_of_small_pieces(void **state)
 {
     (void)state;
-    enum { LARGE = 3 << 20 };
+    enum { LARGE = 3 << 20, VAST = 14 << 20 };
     static const struct {
         const FuzzTarget *target;
         const char *head, *piece, *tail; /* "%d" of the piece: its number */
-        int most;                        /* pieces; 0: LARGE bytes of them */
+        int most;                        /* pieces; 0: LARGE bytes of them, 1: VAST */
     } row[] = {
         { &fuzz_json, "{\"\":0", ",\"%d\":0", "}", 99998 },
         { &fuzz_json, "[\"\"", ",\"0123456789abcdef\"", "]", 99998 },
@@ -198,6 +198,7 @@ static void large_files_of_small_pieces(void **state)
         { &fuzz_gir, "graph (%x: f32[2]) {\n%a=concat%x", ",%%x", " axis=0\nreturn\n}\n" },
         { &fuzz_csv, "a", ",", "\n1\n" },
         { &fuzz_csv, "a,b\n", ",\n", "" },
+        { &fuzz_csv, "a,b,c,d\n", ",,,\n", "1\n", 1 }, /* refused at its end */
         { &fuzz_csv, "a\n", "1\n", "" },
         { &fuzz_csv, "a\n\"", "\"\"", "\"\n" },
         { &fuzz_safetensors, "{\"__metadata__\":{\"\":\"\"", ",\"%d\":\"\"", "}}" },
@@ -209,7 +210,8 @@ static void large_files_of_small_pieces(void **state)
         Strbuf b = { 0 };
         FuzzResult r;
         strbuf_add(&b, row[k].head);
-        for (int i = 0; row[k].most ? i < row[k].most : b.n < LARGE; i++) {
+        for (int i = 0; row[k].most > 1 ? i < row[k].most : b.n < (row[k].most ? VAST : LARGE);
+             i++) {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 #pragma GCC diagnostic ignored "-Wformat-extra-args"

@@ -343,6 +343,52 @@ static Status folder_open(Folder *f, const char *feature, const char *target, Da
     return data_open(&f->cx, &cfg, dirs, 1, 1, NULL, out);
 }
 
+static size_t biggest;
+
+static void *alloc_noted(size_t n)
+{
+    biggest = n > biggest ? n : biggest;
+    return os_default()->alloc(n);
+}
+
+/* What a file takes beside its text grows no faster than 8/3 of it, whatever it is full of. */
+static void marks_are_smaller_than_cells(void **state)
+{
+    enum { N = 300000 };
+    static const struct {
+        int columns;
+        const char *piece, *end;
+    } row[] = {
+        { 1, "1\n", "" },           { 1, "\n", "1\n" },      { 1, "\r\n", "1" },
+        { 1, "\"\n\"\n", "" },      { 2, ",\n", "" },        { 2, ",\r\n", "," },
+        { 2, "\n", "1,2\n" },       { 2, "1,2\n", "" },      { 3, ",,\n", "" },
+        { 3, ",\",,,,,\",\n", "" }, { 5, ",,,,\r", ",,,," }, { 1000, "\n", "" },
+        { 1000, "\"\",\n", NULL },  { 65536, ",", NULL },
+    };
+    (void)state;
+    Os os = *os_default();
+    os.alloc = alloc_noted;
+    for (size_t k = 0; k < sizeof row / sizeof *row; k++) {
+        Strbuf b = { 0 };
+        Parsed p = { .src = { .os = &os, .arena = arena_new() } };
+        for (int i = 0; i < row[k].columns; i++)
+            strbuf_printf(&b, "%sc%d", i ? "," : "", i);
+        strbuf_add(&b, "\n");
+        const size_t head = b.n;
+        while (b.n < head + N)
+            strbuf_add(&b, row[k].piece);
+        if (row[k].end)
+            strbuf_add(&b, row[k].end);
+        ctx_init(&p.cx);
+        biggest = 0;
+        const Status st = csv_open(&p.cx, &p.src, "f.csv", (unsigned char *)b.s, b.n, NULL, &p.csv);
+        if (biggest == 0 || biggest > 8 * b.n / 3 + 16 || (st != ST_OK) != (row[k].columns >= 1000))
+            fail_msg("case %zu: %zu bytes for %zu: %s", k, biggest, b.n, p.cx.msg);
+        source_free(&p.src);
+        strbuf_free(&b);
+    }
+}
+
 static void column_errors(void **state)
 {
     static const struct {
@@ -442,11 +488,17 @@ static void speed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quotes),         cmocka_unit_test(line_ends_and_separators),
-        cmocka_unit_test(missing_values), cmocka_unit_test(errors_have_places),
-        cmocka_unit_test(numbers),        cmocka_unit_test(dates),
-        cmocka_unit_test(noise),          cmocka_unit_test(memory_is_bounded),
-        cmocka_unit_test(column_errors),  cmocka_unit_test(gzip),
+        cmocka_unit_test(quotes),
+        cmocka_unit_test(line_ends_and_separators),
+        cmocka_unit_test(missing_values),
+        cmocka_unit_test(errors_have_places),
+        cmocka_unit_test(numbers),
+        cmocka_unit_test(dates),
+        cmocka_unit_test(noise),
+        cmocka_unit_test(memory_is_bounded),
+        cmocka_unit_test(marks_are_smaller_than_cells),
+        cmocka_unit_test(column_errors),
+        cmocka_unit_test(gzip),
         cmocka_unit_test(speed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* data_csv: comma separated values.
  *
- * A file is read whole and cut once into cells (offset and length, 8 bytes a cell), with one
- * allocation whose size follows from a count of separators and line ends: memory is at most about
- * ten times the file, whatever is in it.  Cells stay as they are until a column is asked for.
- * Lines and columns are counted only when an error needs them.
+ * A file is read whole and cut once, which finds whatever is wrong with its form.  What stays is
+ * where every second cell of a row begins (4 bytes), and a cell is cut again when it is asked for:
+ * a file can be nothing but separators, and offset and length of each would be eight times its
+ * size.  The marks are one allocation, for as many rows as line ends, separators and bytes allow;
+ * with the text they are at most 11/3 of the file.  Cells stay as they are until a column is asked
+ * for.  Lines and columns are counted only when an error needs them.
  *
  * Format: RFC 4180 and what is found beside it: LF, CRLF and CR line ends, no newline after the
  * last row, a byte order mark, blanks around values, blank lines, and ; tab or | as separators
@@ -22,7 +24,7 @@
 #include "ir/base/size.h"
 #include "ir/base/strbuf.h"
 
-enum { MAX_COLUMNS = 1 << 17 };
+enum { MAX_COLUMNS = 1 << 17, CELLS_A_MARK = 2 };
 
 /* ---- places ---- */
 
@@ -60,10 +62,10 @@ static Status fail_off(Ctx *cx, const Csv *csv, size_t off, const char *fmt, ...
 
 Status csv_vfail(Ctx *cx, const Csv *csv, int64_t row, int col, const char *fmt, va_list ap)
 {
-    const Cell *c = &csv->cell[row * csv->ncol + col];
+    const Cell c = csv_cell(csv, row, col);
     Strbuf b = { 0 };
     strbuf_vprintf(&b, fmt, ap);
-    const Status s = fail_off(cx, csv, c->off - c->quoted, "%s", strbuf_str(&b));
+    const Status s = fail_off(cx, csv, c.off - c.quoted, "%s", strbuf_str(&b));
     strbuf_free(&b);
     return s;
 }
@@ -89,8 +91,9 @@ static bool is_line_end(char c)
     return c == '\n' || c == '\r';
 }
 
-/* Cuts one cell at *pos and steps behind it, onto the separator or line end. */
-static Status cell_cut(Ctx *cx, const Csv *csv, size_t *pos, Cell *out)
+/* Cuts one cell at *pos and steps behind it, onto the separator or line end.  NULL, or what is
+ * wrong, with *pos where. */
+static const char *cell_cut(const Csv *csv, size_t *pos, Cell *out)
 {
     const char *t = csv->text;
     size_t i = *pos, end;
@@ -100,8 +103,9 @@ static Status cell_cut(Ctx *cx, const Csv *csv, size_t *pos, Cell *out)
         const size_t start = ++i;
         for (;; i += 2) {
             const char *q = i < csv->n ? memchr(t + i, '"', csv->n - i) : NULL;
+            *pos = start - 1;
             if (!q)
-                return fail_off(cx, csv, start - 1, "a quote is opened here and never closed");
+                return "a quote is opened here and never closed";
             i = (size_t)(q - t);
             if (i + 1 >= csv->n || t[i + 1] != '"')
                 break;
@@ -112,10 +116,10 @@ static Status cell_cut(Ctx *cx, const Csv *csv, size_t *pos, Cell *out)
         i++;
         while (i < csv->n && is_blank(t[i], csv->separator))
             i++;
-        if (i < csv->n && t[i] != csv->separator && !is_line_end(t[i]))
-            return fail_off(cx, csv, i, "text after the closing quote (a quote inside is doubled)");
         *pos = i;
-        return ST_OK;
+        return i == csv->n || t[i] == csv->separator || is_line_end(t[i])
+                   ? NULL
+                   : "text after the closing quote (a quote inside is doubled)";
     }
     const size_t start = i;
     while (i < csv->n && t[i] != csv->separator && !is_line_end(t[i]))
@@ -124,7 +128,31 @@ static Status cell_cut(Ctx *cx, const Csv *csv, size_t *pos, Cell *out)
         end--;
     *out = (Cell){ .off = (uint32_t)start, .len = (uint32_t)(end - start) & 0x7fffffffu };
     *pos = i;
-    return ST_OK;
+    return NULL;
+}
+
+static Status cell_read(Ctx *cx, const Csv *csv, size_t *pos, Cell *out)
+{
+    const char *wrong = cell_cut(csv, pos, out);
+    return wrong ? fail_off(cx, csv, *pos, "%s", wrong) : ST_OK;
+}
+
+static int marks_a_row(const Csv *csv)
+{
+    return (csv->ncol + CELLS_A_MARK - 1) / CELLS_A_MARK;
+}
+
+Cell csv_cell(const Csv *csv, int64_t row, int col)
+{
+    Cell c;
+    size_t pos = csv->mark[row * marks_a_row(csv) + col / CELLS_A_MARK];
+    const char *wrong = cell_cut(csv, &pos, &c);
+    for (int k = col % CELLS_A_MARK; k > 0 && !wrong; k--) {
+        pos++; /* the separator */
+        wrong = cell_cut(csv, &pos, &c);
+    }
+    gtc_assert(!wrong, "%s: row %lld: %s", csv->path, (long long)row, wrong);
+    return c;
 }
 
 static size_t line_end_skip(const Csv *csv, size_t i)
@@ -258,7 +286,7 @@ static Status header_read(Ctx *cx, Source *src, Csv *csv, size_t *pos)
         if (n == MAX_COLUMNS)
             return fail_off(cx, csv, i, "more than %d columns", MAX_COLUMNS);
         arena_grow(src->arena, cell, n, cap);
-        TRY(cell_cut(cx, csv, &i, &cell[n++]));
+        TRY(cell_read(cx, csv, &i, &cell[n++]));
         if (i >= csv->n || is_line_end(csv->text[i]))
             break;
     }
@@ -273,42 +301,61 @@ static Status header_read(Ctx *cx, Source *src, Csv *csv, size_t *pos)
 
 /* ---- the rows ---- */
 
+/* At least as many as there are.  A row of n columns has n - 1 separators, and n bytes with its
+ * end; one without separators has a byte and an end, else it were blank.  Only the last has no end.
+ */
+static int64_t rows_at_most(const Csv *csv, size_t pos)
+{
+    int64_t separators = 0, ends = 0;
+    for (size_t i = pos; i < csv->n; i++) {
+        separators += csv->text[i] == csv->separator;
+        ends += csv->text[i] == '\n' || (csv->text[i] == '\r' && csv->text[i + 1] != '\n');
+    }
+    const int64_t by_bytes = (int64_t)(csv->n - pos) / (csv->ncol < 2 ? 2 : csv->ncol);
+    int64_t most = ends < by_bytes ? ends : by_bytes;
+    if (csv->ncol > 1 && separators / (csv->ncol - 1) < most)
+        most = separators / (csv->ncol - 1);
+    return most + 1;
+}
+
+/* One row, from *pos on to its end. */
+static Status row_read(Ctx *cx, const Csv *csv, size_t *pos, uint32_t *mark)
+{
+    Cell cell;
+    for (int k = 0;; ++*pos) {
+        const size_t start = *pos;
+        TRY(cell_read(cx, csv, pos, &cell));
+        if (k == csv->ncol) {
+            for (k++; *pos < csv->n && !is_line_end(csv->text[*pos]); k++) {
+                ++*pos;
+                TRY(cell_read(cx, csv, pos, &cell));
+            }
+            return fail_off(cx, csv, start, "wants %d columns as in the header, got %d", csv->ncol,
+                            k);
+        }
+        if (k % CELLS_A_MARK == 0)
+            mark[k / CELLS_A_MARK] = (uint32_t)start;
+        k++;
+        if (*pos < csv->n && !is_line_end(csv->text[*pos]))
+            continue;
+        if (k < csv->ncol)
+            return fail_off(cx, csv, *pos, "wants %d columns as in the header, got %d", csv->ncol,
+                            k);
+        return ST_OK;
+    }
+}
+
 static Status rows_read(Ctx *cx, Source *src, Csv *csv, size_t pos)
 {
-    int64_t most = 1;
-    for (size_t i = pos; i < csv->n; i++)
-        most += csv->text[i] == csv->separator || is_line_end(csv->text[i]);
+    const int each = marks_a_row(csv);
     void *p;
-    TRY(source_alloc(cx, src, most, sizeof(Cell), &p));
-    csv->cell = p;
-
-    int64_t n = 0;
+    TRY(source_alloc(cx, src, rows_at_most(csv, pos), (int64_t)sizeof *csv->mark * each, &p));
+    csv->mark = p;
     while ((pos = blank_lines_skip(csv, pos)) < csv->n) {
-        int k = 0;
-        for (;; pos++) {
-            Cell cell;
-            const size_t start = pos;
-            TRY(cell_cut(cx, csv, &pos, &cell));
-            if (k == csv->ncol) {
-                int more = 1;
-                for (; pos < csv->n && !is_line_end(csv->text[pos]); more++) {
-                    pos++;
-                    TRY(cell_cut(cx, csv, &pos, &cell));
-                }
-                return fail_off(cx, csv, start, "wants %d columns as in the header, got %d",
-                                csv->ncol, csv->ncol + more);
-            }
-            csv->cell[n++] = cell;
-            k++;
-            if (pos >= csv->n || is_line_end(csv->text[pos]))
-                break;
-        }
-        if (k < csv->ncol)
-            return fail_off(cx, csv, pos, "wants %d columns as in the header, got %d", csv->ncol,
-                            k);
+        TRY(row_read(cx, csv, &pos, csv->mark + csv->rows * each));
+        csv->rows++;
         pos = line_end_skip(csv, pos);
     }
-    csv->rows = n / csv->ncol;
     if (csv->rows == 0)
         return fail_off(cx, csv, csv->n, "has a header and no rows");
     return ST_OK;
@@ -341,7 +388,8 @@ Status csv_open(Ctx *cx, Source *src, const char *path, const unsigned char *tex
 
 size_t csv_text(const Csv *csv, int64_t row, int col, char *buf, size_t nbuf)
 {
-    return unquote(csv, &csv->cell[row * csv->ncol + col], buf, nbuf);
+    const Cell c = csv_cell(csv, row, col);
+    return unquote(csv, &c, buf, nbuf);
 }
 
 /* ---- numbers ---- */
@@ -415,9 +463,9 @@ bool number_parse(const char *s, size_t n, double *out)
 
 CellKind csv_number(const Csv *csv, int64_t row, int col, double *out)
 {
-    const Cell *c = &csv->cell[row * csv->ncol + col];
-    const char *s = csv->text + c->off;
-    size_t n = c->len;
+    const Cell c = csv_cell(csv, row, col);
+    const char *s = csv->text + c.off;
+    size_t n = c.len;
     while (n && *s == ' ') /* only inside quotes: " 12" */
         s++, n--;
     while (n && s[n - 1] == ' ')

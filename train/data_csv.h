@@ -17,11 +17,12 @@ typedef struct Csv {
     int ncol;
     int64_t rows;      /* without the header */
     const char **name; /* ncol */
-    Cell *cell;        /* rows * ncol */
+    uint32_t *mark;    /* where cells begin; csv_cell finds them */
 } Csv;
 
 Status csv_open(Ctx *cx, Source *src, const char *path, const unsigned char *text, size_t n,
                 const char *separator, Csv *out);
+Cell csv_cell(const Csv *csv, int64_t row, int col);
 Status csv_fail(Ctx *cx, const Csv *csv, int64_t row, int col, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 Status csv_vfail(Ctx *cx, const Csv *csv, int64_t row, int col, const char *fmt, va_list ap);

@@ -89,7 +89,7 @@ void source_forget(Source *src)
         c->value = NULL;
         if (!c->csv)
             continue;
-        source_release(src, c->csv->cell);
+        source_release(src, c->csv->mark);
         source_release(src, (void *)(uintptr_t)c->csv->text); /* when it was unpacked */
         c->csv = NULL;
     }

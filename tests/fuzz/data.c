@@ -13,12 +13,14 @@
 static void check_csv(const Source *src, const Column *c)
 {
     const Csv *csv = c->csv;
+    uint32_t before = 0;
     fuzz_check(csv->ncol >= 1 && csv->rows >= 1 && c->csv_col < csv->ncol, "%d columns", csv->ncol);
     for (int64_t r = 0; r < csv->rows; r++) {
-        const Cell *cell = &csv->cell[r * csv->ncol + c->csv_col];
-        fuzz_check(cell->off <= csv->n && cell->len <= csv->n - cell->off, "cell at %u, %u bytes",
-                   cell->off, cell->len);
-        fuzz_check(r == 0 || cell->off >= cell[-csv->ncol].off, "cells out of order");
+        const Cell cell = csv_cell(csv, r, c->csv_col);
+        fuzz_check(cell.off <= csv->n && cell.len <= csv->n - cell.off, "cell at %u, %u bytes",
+                   cell.off, cell.len);
+        fuzz_check(cell.off >= before, "cells out of order");
+        before = cell.off;
     }
     fuzz_check(!c->csv_row || src->rows >= 1, "joined without rows");
 }
