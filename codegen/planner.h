@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GTC_CODEGEN_PLANNER_H
+#define GTC_CODEGEN_PLANNER_H
+
+#include "codegen/plan.h"
+
+/* What the planners of all machines share (plan_phase.c). */
+typedef struct Planner {
+    Ctx *cx;
+    Arena *arena;
+    const Target *t;
+    Stages *s;
+    Plan *p;
+    bool plain;   /* the last resort */
+    bool each;    /* small phases may be run by every member of the team for itself */
+    int64_t team; /* members of the team: iterations of a team axis that keep all of them busy */
+} Planner;
+
+/* Builds the stages of body and sets them out in phases, each with its team axis, and gives
+ * temporaries their homes.  Blocks, tiles, barriers and offsets are still to come. */
+Status plan_phases(Planner *pl, const Graph *body);
+/* Where a phase needs one before it; homes are known. */
+void plan_barriers(Planner *pl);
+
+int64_t nest_work(const Stages *s, const Nest *n); /* elementary operations */
+Phase *phase_add(Planner *pl);                     /* an empty one at the end of the plan */
+bool phase_stores(const Planner *pl, const Phase *ph, uint16_t buf);
+bool phase_reads(Planner *pl, const Phase *ph, uint16_t buf);
+/* The best axis to share out, for the phase and one more nest if not NULL; 0: there is none. */
+Var phase_team_axis(Planner *pl, const Phase *ph, const Nest *extra);
+
+#endif
