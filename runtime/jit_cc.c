@@ -11,14 +11,11 @@
  * version) and the flags.  Without any compiler an entry of equal `what` by whatever compiler will
  * do.
  *
- * Code is loaded from a memory file that holds the very bytes which the cache has verified.  Its
- * descriptor stays open as long as the code is loaded, because the loader takes two libraries of
- * the same path (/proc/self/fd/N) for one.
+ * Code is loaded from a memory file that holds the very bytes which the cache has verified.
  *
  * No shell anywhere: argument vectors, and paths of our own making. */
 #include "runtime/jit_cc.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -26,13 +23,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 #include "ir/base/bug.h"
 #include "ir/base/os.h"
 #include "runtime/cc.h"
+#include "runtime/library.h"
 
 enum { BIG_TEXT = 16000, SMALL_TEXT = 6000 };
 
@@ -51,11 +48,6 @@ struct Jit {
     char isa[48];
     bool said_none;
 };
-
-typedef struct Library {
-    void *handle;
-    int fd; /* -1: loaded from a path */
-} Library;
 
 struct JitModule {
     Library *lib;
@@ -159,37 +151,6 @@ static void job_run(Job *job)
 }
 
 /* ------------------------------------------------------------ loading */
-
-static bool library_open(const Os *os, const char *bytes, size_t n, Library *lib)
-{
-    char path[64];
-    size_t done = 0;
-    lib->fd = memfd_create("gtc-kernels", MFD_CLOEXEC);
-    while (lib->fd >= 0 && done < n) {
-        const ssize_t put = os->write(lib->fd, bytes + done, n - done);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put <= 0) {
-            close(lib->fd);
-            lib->fd = -1;
-        } else {
-            done += (size_t)put;
-        }
-    }
-    if (lib->fd < 0)
-        return false;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", lib->fd);
-    lib->handle = os->dlopen(path);
-    if (!lib->handle)
-        close(lib->fd);
-    return lib->handle != NULL;
-}
-
-static void library_close(const Os *os, Library *lib)
-{
-    os->dlclose(lib->handle);
-    close(lib->fd);
-}
 
 static int core_count(void)
 {
