@@ -46,16 +46,53 @@ static void note_read(void *arg, const Expr *e)
     r->reads++;
 }
 
-/* Output j may share memory with input i when the kernel is one map, the input is read at one
- * place only, and the root that overwrites it reads that very element before. */
+/* The nest whose roots alone store buffer b, or NULL. */
+static const Nest *only_writer(const Plan *p, uint16_t b)
+{
+    const Nest *writer = NULL;
+    for (int i = 0; i < p->nphase; i++)
+        for (int j = 0; j < p->phase[i].nnest; j++) {
+            const Nest *n = &p->phase[i].nest[j];
+            bool stores = false;
+            for (int k = 0; k < n->nroot; k++)
+                for (int q = 0; q < p->s->stage[n->root[k]].nstore; q++)
+                    stores |= p->s->stage[n->root[k]].store[q].buf == b;
+            if (stores && writer)
+                return NULL;
+            writer = stores ? n : writer;
+        }
+    return writer;
+}
+
+/* Does any nest but `except` read buffer b, or that one in a reduction? */
+static bool is_read_beside(const Plan *p, uint16_t b, const Nest *except)
+{
+    for (int i = 0; i < p->nphase; i++)
+        for (int j = 0; j < p->phase[i].nnest; j++) {
+            const Nest *n = &p->phase[i].nest[j];
+            Reader r = { p->s, b, 0, 0 };
+            for (int k = 0; k < n->nroot && n != except; k++)
+                expr_reads(p->s, p->s->stage[n->root[k]].e, note_read, &r);
+            for (int k = 0; k < n->nred; k++)
+                expr_reads(p->s, p->s->stage[n->red[k]].e, note_read, &r);
+            if (r.reads)
+                return true;
+        }
+    return false;
+}
+
+/* Output j may share memory with input i when one nest, a map, stores the one and it alone reads
+ * the other, at one place only, and the root that overwrites it reads that very element before. */
 static bool may_share(const Plan *p, uint32_t i, uint32_t j, uint32_t nin)
 {
     Stages *s = p->s;
     const GBuf *in = &s->buf[i], *out = &s->buf[nin + j];
-    if (p->nphase != 1 || p->phase[0].nnest != 1 || p->phase[0].nest[0].nred || in->dt != out->dt ||
-        in->rank != out->rank || memcmp(in->shape, out->shape, sizeof in->shape) != 0)
+    if (in->dt != out->dt || in->rank != out->rank ||
+        memcmp(in->shape, out->shape, sizeof in->shape) != 0)
         return false;
-    const Nest *n = &p->phase[0].nest[0];
+    const Nest *n = only_writer(p, (uint16_t)(nin + j));
+    if (!n || n->nred || n->when != WHEN_PLAIN || is_read_beside(p, (uint16_t)i, n))
+        return false;
     Reader all = { s, (uint16_t)i, 0, 0 };
     for (int k = 0; k < n->nroot; k++)
         expr_reads(s, s->stage[n->root[k]].e, note_read, &all);

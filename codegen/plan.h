@@ -55,6 +55,8 @@ typedef struct Plan {
  * plain: no vectors, tiles or copies, and every value stored (the last resort). */
 Status plan_cpu(Ctx *cx, Arena *arena, const Target *t, const Graph *body, bool plain, Plan **out);
 
+/* plan_units.c: the nests of all stages, in an order in which they may run.  plain: one a root. */
+Nest *plan_units(Arena *arena, Stages *s, bool plain, int *nnest);
 /* plan_nest.c: vector axis, tile and order of one nest; span[v]: points of axis v it walks. */
 void plan_nest(Stages *s, const Target *t, Nest *n, const int64_t *span, bool plain);
 /* plan_copy.c: operands that a contraction reads across lanes are copied into panels first.

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The part of planning that is the same on every machine: stages to nests to phases.
  *
- * A unit is a root with the reductions it uses.  Units over the same axes that follow each other
- * become one nest; what is computed in two nests is stored and the stages are built again.  Nests
- * that can share one parallel axis, each iteration reading only what it wrote itself, become one
+ * plan_units.c makes nests of the stages; what is computed in two nests is stored and the stages
+ * are built again.  Nests that can share one parallel axis, each iteration reading only what it wrote itself, become one
  * phase: no barrier, and their temporaries shrink to a block of that axis, private to a thread of
  * the team (on a GPU: to a block of threads).  Everything else waits for a barrier.  A scan is
  * always one phase. */
@@ -13,95 +12,6 @@
 
 #include "ir/base/bug.h"
 #include "ir/base/size.h"
-
-/* ---- units ------------------------------------------------------------------------------- */
-
-static void add_reds(void *arg, const Expr *e)
-{
-    Nest *n = arg;
-    if (e->kind != EX_VALUE)
-        return;
-    for (int i = 0; i < n->nred; i++)
-        if (n->red[i] == e->stage)
-            return;
-    gtc_assert(n->nred < MAX_NEST_REDS, "more than %d reductions in one nest", MAX_NEST_REDS);
-    n->red[n->nred++] = e->stage;
-}
-
-static Nest unit_of(Stages *s, StageId root)
-{
-    const Stage *st = &s->stage[root];
-    Nest n = { .root = { root }, .nroot = 1, .naxis = st->naxis, .when = st->when };
-    memcpy(n.axis, st->axis, sizeof(Var) * st->naxis);
-    expr_walk(s, st->e, add_reds, &n);
-    return n;
-}
-
-struct Conflict {
-    Stages *s;
-    const Nest *n;
-    bool any; /* even this very point: reductions come before what the roots store */
-    bool found;
-};
-
-static void reads_own(void *arg, const Expr *e)
-{
-    struct Conflict *c = arg;
-    for (int i = 0; i < c->n->nroot; i++) {
-        const Stage *st = &c->s->stage[c->n->root[i]];
-        for (int j = 0; j < st->nstore; j++) {
-            if (st->store[j].buf != e->buf ||
-                (c->s->buf[e->buf].slots && st->store[j].ix[0] != e->ix[0]))
-                continue; /* another step's slot */
-            c->found |= c->any || memcmp(st->store[j].ix, e->ix, sizeof(Ix) * e->nix) != 0;
-        }
-    }
-}
-
-/* May unit u run in nest n, tile by tile? */
-static bool nest_takes(Stages *s, const Nest *n, const Nest *u)
-{
-    if (s->stage[n->root[0]].adds || s->stage[u->root[0]].adds || n->when != u->when ||
-        n->naxis != u->naxis || memcmp(n->axis, u->axis, sizeof(Var) * (size_t)n->naxis) != 0 ||
-        n->nroot == MAX_NEST_ROOTS || n->nred + u->nred > MAX_NEST_REDS)
-        return false;
-    struct Conflict c = { s, n, true, false };
-    for (int i = 0; i < u->nred; i++)
-        expr_reads(s, s->stage[u->red[i]].e, reads_own, &c);
-    c.any = false;
-    expr_reads(s, s->stage[u->root[0]].e, reads_own, &c);
-    return !c.found;
-}
-
-static void nest_merge(Nest *n, const Nest *u)
-{
-    n->root[n->nroot++] = u->root[0];
-    for (int i = 0; i < u->nred; i++) {
-        bool have = false;
-        for (int j = 0; j < n->nred; j++)
-            have |= n->red[j] == u->red[i];
-        if (!have)
-            n->red[n->nred++] = u->red[i];
-    }
-}
-
-static Nest *units_to_nests(Planner *pl, int *nnest)
-{
-    Stages *s = pl->s;
-    Nest *nest = arena_array(pl->arena, Nest, s->nstage + 1);
-    int n = 0;
-    for (uint32_t i = 0; i < s->nstage; i++) {
-        if (s->stage[i].nstore == 0)
-            continue;
-        const Nest u = unit_of(s, (StageId)i);
-        if (n && !pl->plain && nest_takes(s, &nest[n - 1], &u))
-            nest_merge(&nest[n - 1], &u);
-        else
-            nest[n++] = u;
-    }
-    *nnest = n;
-    return nest;
-}
 
 /* ---- what is computed twice is stored ---------------------------------------------------- */
 
@@ -470,7 +380,7 @@ Status plan_phases(Planner *pl, const Graph *body)
     int nnest = 0;
     for (int round = 0;; round++) {
         TRY(stages_build(pl->cx, pl->arena, body, &stored, &pl->s));
-        nest = units_to_nests(pl, &nnest);
+        nest = plan_units(pl->arena, pl->s, pl->plain, &nnest);
         if (round == 16 || !store_repeated(pl, body, nest, nnest, &stored))
             break;
     }

@@ -23,12 +23,13 @@ static void scatter_root(Demand *d, int scope, Ref r, const Place *place, int np
     }
     type.dt = dtype_is_float(type.dt) ? DT_F32 : type.dt == DT_U8 ? DT_I32 : type.dt;
     const char *name = arena_printf(d->s->arena, "%c%u_sum", "pq"[scope], r);
-    const Place own = { .buf = demand_buffer(d, name, &type, 0) };
+    const Place own = { .buf = demand_buffer(d, name, &type, 0, false) };
     demand_scatter(d, scope, r, &own);
     Ix at[MAX_RANK];
     Var axis[MAX_RANK];
     const int naxis = demand_axes(d, &type.shape, false, at, axis);
-    const ExprId e = demand_read(d, &(Binding){ .bound = true, .buf = own.buf }, at, &type.shape);
+    const ExprId e =
+        demand_read(d, &(Binding){ .bound = true, .buf = own.buf }, at, &type.shape, false);
     demand_root(d, scope, r, axis, naxis, e, at, &type.shape, place, nplace);
 }
 
@@ -38,7 +39,7 @@ static void root(Demand *d, int scope, Ref r, const Place *place, int nplace)
     const Node *n = &d->g[scope]->node[r];
     Ix at[MAX_RANK];
     Var axis[MAX_RANK];
-    if (d->flat) {
+    if (demand_is_flat(d, scope, r)) {
         axis[0] = demand_axis(d, shape_count(&n->type.shape), 0, false);
         at[0] = ix_var(d->s->pool, axis[0]);
         demand_root(d, scope, r, axis, 1, demand_compute(d, scope, r, at), at, &n->type.shape,
@@ -70,10 +71,40 @@ static void root(Demand *d, int scope, Ref r, const Place *place, int nplace)
     }
 }
 
-static Place temp_place(Demand *d, const char *prefix, Ref r, const Type *t, int64_t lead)
+static Place temp_place(Demand *d, const char *prefix, Ref r, const Type *t, int64_t lead,
+                        bool flat)
 {
-    return (Place){ .buf =
-                        demand_buffer(d, arena_printf(d->s->arena, "%s%u", prefix, r), t, lead) };
+    const char *name = arena_printf(d->s->arena, "%s%u", prefix, r);
+    return (Place){ .buf = demand_buffer(d, name, t, lead, flat) };
+}
+
+/* A long sum of a flat value is made of the sums of equal parts, which threads can share out. */
+static void part_sums(Demand *d, Ref r)
+{
+    enum { LONG = 8192, MOST = 64, LEAST = 1024 };
+    const Node *n = &d->g[0]->node[r];
+    const Op op = n->op;
+    if ((op != OP_sum && op != OP_amax && op != OP_amin) || !d->flat[n->arg[0]] ||
+        d->bind[0][r].bound)
+        return;
+    const int64_t count = shape_count(&d->g[0]->node[n->arg[0]].type.shape);
+    int64_t parts = MOST;
+    while (parts > 1 && (count % parts || count / parts < LEAST))
+        parts--;
+    if (count < LONG || parts == 1)
+        return;
+    Type type = n->type;
+    type.shape = (Shape){ .rank = 1, .dim = { parts } };
+    const Place place = temp_place(d, "part", r, &type, 0, false);
+    IxPool *p = d->s->pool;
+    Ix at[MAX_RANK];
+    Var axis[MAX_RANK];
+    const int naxis = demand_axes(d, &type.shape, false, at, axis);
+    const Var red = demand_axis(d, count / parts, 0, true);
+    const Ix all = ix_add(p, ix_scale(p, at[0], count / parts), ix_var(p, red));
+    const ExprId e = demand_partial(d, r, at, red, demand_value(d, 0, n->arg[0], &all));
+    demand_root(d, 0, r, axis, naxis, e, at, &type.shape, &place, 1);
+    d->part[r] = (Binding){ .bound = true, .buf = place.buf };
 }
 
 /* A value goes to at most so many places; with more, no kernel is made of the body. */
@@ -96,9 +127,11 @@ static void body_roots(Demand *d, Ref from, Ref to)
         for (uint32_t i = 0; i < g->nout; i++)
             if (g->out[i].value == r && has_room(d, n, 16))
                 place[n++] = (Place){ .buf = (uint16_t)(g->ninput + i) };
+        if (d->in_parts)
+            part_sums(d, r);
         if (d->stored[0][r]) {
             if (n == 0)
-                place[n++] = temp_place(d, "t", r, &g->node[r].type, 0);
+                place[n++] = temp_place(d, "t", r, &g->node[r].type, 0, d->flat[r]);
             root(d, 0, r, place, n);
             d->bind[0][r] = (Binding){ .bound = true, .buf = place[0].buf };
             d->nmemo = 0; /* what was inlined is read from now on */
@@ -126,7 +159,7 @@ static int scan_result_places(Demand *d, uint32_t index, Place *place, int max)
             for (uint32_t i = 0; i < g->node[u].nargs; i++)
                 used |= g->node[u].arg[i] == r;
         if (used && n == first && has_room(d, n, max))
-            place[n++] = temp_place(d, "g", r, &get->type, 0);
+            place[n++] = temp_place(d, "g", r, &get->type, 0, false);
         if (n > first)
             d->bind[0][r] = (Binding){ .bound = true, .buf = place[first].buf };
     }
@@ -148,7 +181,7 @@ static void scan_roots(Demand *d)
     Place place[16];
     d->when = WHEN_INIT;
     for (uint32_t i = 0; i < ncarry; i++) {
-        const Place slot = temp_place(d, "c", i, &b->node[b->input[i]].type, 2);
+        const Place slot = temp_place(d, "c", i, &b->node[b->input[i]].type, 2, false);
         d->carry[i] = slot.buf;
         s->buf[slot.buf].slots = true;
         place[0] = (Place){ slot.buf, true, ix_const(p, 0) };
@@ -178,7 +211,7 @@ static void scan_roots(Demand *d)
                 place[n++] = (Place){ d->carry[i], true, next };
         if (d->stored[1][r]) {
             if (n == 0)
-                place[n++] = temp_place(d, "u", r, &b->node[r].type, 0);
+                place[n++] = temp_place(d, "u", r, &b->node[r].type, 0, false);
             bind = (Binding){ true, place[0].has_lead, place[0].buf, place[0].lead };
         }
         if (n)
@@ -200,32 +233,9 @@ static void scan_roots(Demand *d)
         const int naxis = demand_axes(d, shape, false, at, axis);
         const Binding last = { true, true, d->carry[i], ix_const(p, (trip + BUG(47)) % 2) };
         if (n)
-            demand_root(d, 0, d->scan, axis, naxis, demand_read(d, &last, at, shape), at, shape,
-                        place, n);
+            demand_root(d, 0, d->scan, axis, naxis, demand_read(d, &last, at, shape, false), at,
+                        shape, place, n);
     }
-}
-
-/* All tensors have one shape and only elementwise ops stand between: one long row does. */
-static bool is_flat(const Graph *g)
-{
-    const Shape *s = NULL;
-    for (Ref r = 1; r < g->nnode; r++) {
-        const Node *n = &g->node[r];
-        if (n->type.shape.rank == 0 && n->type.dt != DT_NONE &&
-            op_info[n->op].cls <= CLASS_ELEMENTWISE)
-            continue;
-        if (op_info[n->op].cls > CLASS_ELEMENTWISE && n->op != OP_broadcast)
-            return false;
-        if (n->op == OP_iota || (n->op == OP_broadcast && g->node[n->arg[0]].type.shape.rank))
-            return false;
-        if (s && !shape_eq(s, &n->type.shape))
-            return false;
-        s = &n->type.shape;
-    }
-    for (uint32_t i = 0; i < g->nout; i++)
-        if (g->node[g->out[i].value].type.shape.rank == 0)
-            return false;
-    return s && s->rank > 1;
 }
 
 static Status check_types(Ctx *cx, const Graph *g)
@@ -255,14 +265,17 @@ Status stages_build(Ctx *cx, Arena *arena, const Graph *body, const Stored *stor
             d.scan = r;
             d.g[1] = body->node[r].attr.scan.body;
         }
-    d.flat = is_flat(body);
+    d.flat = stages_flat(arena, body);
+    d.in_parts = !stored->all;
+    d.part = arena_array(arena, Binding, body->nnode);
     d.bind[0] = arena_array(arena, Binding, body->nnode);
     d.bind[1] = arena_array(arena, Binding, d.g[1] ? d.g[1]->nnode : 1);
     for (uint32_t i = 0; i < body->ninput + body->nout; i++) {
         const bool in = i < body->ninput;
         const uint32_t arg = in ? i : i - body->ninput;
-        const Type *t = &body->node[in ? body->input[arg] : body->out[arg].value].type;
-        const uint16_t b = demand_buffer(&d, arena_printf(arena, in ? "x%u" : "y%u", arg), t, 0);
+        const Ref r = in ? body->input[arg] : body->out[arg].value;
+        const char *name = arena_printf(arena, in ? "x%u" : "y%u", arg);
+        const uint16_t b = demand_buffer(&d, name, &body->node[r].type, 0, d.flat[r]);
         s->buf[b].is_in = in;
         s->buf[b].is_out = !in;
         s->buf[b].arg = arg;

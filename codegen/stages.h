@@ -114,6 +114,7 @@ typedef struct Stages {
  * reads at other points than it is produced at.  One flag a node, of the body and of its scan's. */
 typedef struct Stored {
     uint8_t *body, *scan;
+    bool all;
 } Stored;
 
 /* The first guess, from the graph alone; `all`: everything that is no view (the last resort). */

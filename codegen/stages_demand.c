@@ -57,11 +57,16 @@ static ExprId constant(Demand *d, double value, RegType reg)
     return expr_add(d->s, &(Expr){ .kind = EX_CONST, .reg = (uint8_t)reg, .value = value });
 }
 
-static Ix linear(Demand *d, const Shape *s, const Ix *at)
+bool demand_is_flat(const Demand *d, int scope, Ref r)
+{
+    return scope == 0 && d->flat[r];
+}
+
+static Ix linear(Demand *d, const Shape *s, const Ix *at, bool flat)
 {
     IxPool *p = d->s->pool;
-    if (d->flat)
-        return s->rank ? at[0] : ix_const(p, 0);
+    if (flat)
+        return at[0];
     Ix ix = ix_const(p, 0);
     for (int i = 0; i < s->rank; i++)
         ix = ix_add(p, ix_scale(p, ix, s->dim[i]), at[i]);
@@ -201,12 +206,25 @@ static ExprId demand_reduce(Demand *d, int scope, Ref r, const Ix *at)
             extent[nred++] = in->dim[i];
     Ix rat[MAX_RANK], ain[MAX_RANK];
     Var red[MAX_RANK];
+    if (demand_is_flat(d, scope, n->arg[0])) {
+        const bool parts = d->part[r].bound;
+        extent[0] = parts ? d->s->buf[d->part[r].buf].shape[0] : shape_count(in);
+        const int one = reduced(d, extent, 1, rat, red);
+        const ExprId e =
+            parts ? expr_read(d->s, d->part[r].buf, rat) : demand_value(d, scope, n->arg[0], rat);
+        return reduction(d, r, scope, reduce_op(n->op), at, 0, red, one, e);
+    }
     const int nvar = reduced(d, extent, nred, rat, red);
     nred = 0;
     for (int i = 0; i < in->rank; i++)
         ain[i] = n->attr.axes.mask >> i & 1 ? rat[nred++] : at[nout++];
     const ExprId e = demand_value(d, scope, n->arg[0], ain);
     return reduction(d, r, scope, reduce_op(n->op), at, nout, red, nvar, e);
+}
+
+ExprId demand_partial(Demand *d, Ref r, const Ix *at, Var red, ExprId e)
+{
+    return reduction(d, r, 0, reduce_op(d->g[0]->node[r].op), at, 1, &red, 1, e);
 }
 
 static ExprId demand_matmul(Demand *d, int scope, Ref r, const Ix *at)
@@ -400,6 +418,10 @@ static ExprId demand_view(Demand *d, int scope, Ref r, const Ix *at)
     int k = 0;
     switch (n->op) {
     case OP_reshape:
+        if (demand_is_flat(d, scope, r)) {
+            ain[0] = at[0];
+            break;
+        }
         reshape_index(p, in, &n->type.shape, at, ain);
         break;
     case OP_transpose:
@@ -407,7 +429,7 @@ static ExprId demand_view(Demand *d, int scope, Ref r, const Ix *at)
             ain[n->attr.perm.dim[i]] = at[i];
         break;
     case OP_broadcast:
-        for (int i = 0; i < rank && !d->flat; i++)
+        for (int i = 0; i < rank && !demand_is_flat(d, scope, r); i++)
             if (!(n->attr.axes.mask >> i & 1))
                 ain[k++] = at[i];
         break;
@@ -504,7 +526,7 @@ void demand_scatter(Demand *d, int scope, Ref r, const Place *place)
     if (pick)
         to[axis] = ix_var(p, pick);
     const Binding sum = { true, place->has_lead, place->buf, place->lead };
-    const ExprId term[2] = { demand_read(d, &sum, to, sums),
+    const ExprId term[2] = { demand_read(d, &sum, to, sums, false),
                              demand_value(d, scope, n->arg[0], at) };
     ExprId e = elementwise(d, reg, OP_add, 2, term);
     if (pick)
@@ -532,7 +554,7 @@ static ExprId doubled(Demand *d, int scope, Ref r, int64_t step, uint16_t half, 
     back[axis] = ix_shift(d->s->pool, at[axis], -step / 2);
     const Ix *const point[2] = { back, at };
     for (int i = 0; i < 2; i++)
-        e[i] = half ? demand_read(d, &sums, point[i], shape)
+        e[i] = half ? demand_read(d, &sums, point[i], shape, false)
                     : demand_value(d, scope, n->arg[0], point[i]);
     GuardSet gs = { .n = 0 };
     guard_add(d, &gs, back[axis], 0, shape->dim[axis]);
@@ -557,7 +579,7 @@ static ExprId demand_cumsum(Demand *d, int scope, Ref r, const Ix *at)
         const int naxis = demand_axes(d, &type.shape, false, own, axis);
         const ExprId e = doubled(d, scope, r, step, sums, own);
         const char *name = arena_printf(d->s->arena, "%c%u_%lld", "pq"[scope], r, (long long)step);
-        const Place place = { .buf = demand_buffer(d, name, &type, 0) };
+        const Place place = { .buf = demand_buffer(d, name, &type, 0, false) };
         demand_root(d, scope, r, axis, naxis, e, own, &type.shape, &place, 1);
         sums = place.buf;
     }
@@ -576,13 +598,13 @@ static int squeeze(const Shape *s, const Ix *at, Ix *out)
     return n;
 }
 
-ExprId demand_read(Demand *d, const Binding *b, const Ix *at, const Shape *shape)
+ExprId demand_read(Demand *d, const Binding *b, const Ix *at, const Shape *shape, bool flat)
 {
     Ix ix[MAX_RANK + 1];
     int n = 0;
     if (b->has_lead)
         ix[n++] = b->lead;
-    if (d->flat && shape->rank)
+    if (flat)
         ix[n] = at[0];
     else
         squeeze(shape, at, ix + n);
@@ -599,13 +621,13 @@ static ExprId demand_input(Demand *d, int scope, Ref r, const Ix *at)
     const Shape *s = &g->node[r].type.shape;
     if (scope == 0) {
         const Binding in = { .bound = true, .buf = (uint16_t)k };
-        return demand_read(d, &in, at, s);
+        return demand_read(d, &in, at, s, d->flat[r]);
     }
     if (k < scan->attr.scan.ncarry) {
         IxPool *p = d->s->pool;
         const Binding b = { true, true, d->carry[k],
                             d->s->seq ? ix_mod(p, ix_var(p, d->s->seq), 2) : ix_const(p, 0) };
-        return demand_read(d, &b, at, s);
+        return demand_read(d, &b, at, s, false);
     }
     Ix full[MAX_RANK + 1];
     const bool per_step = k < scan->attr.scan.ncarry + scan->attr.scan.nstep;
@@ -624,7 +646,8 @@ static ExprId demand_rand(Demand *d, int scope, Ref r, const Ix *at)
     int64_t row = 1;
     for (int i = !BUG(46); i < n->type.shape.rank; i++)
         row *= n->type.shape.dim[i];
-    const Ix ix[2] = { linear(d, &n->type.shape, at), ix_const(d->s->pool, row) };
+    const Ix ix[2] = { linear(d, &n->type.shape, at, demand_is_flat(d, scope, r)),
+                       ix_const(d->s->pool, row) };
     e.ix = ix;
     return expr_add(d->s, &e);
 }
@@ -679,9 +702,9 @@ ExprId demand_compute(Demand *d, int scope, Ref r, const Ix *at)
 ExprId demand_value(Demand *d, int scope, Ref r, const Ix *at)
 {
     const Node *n = &d->g[scope]->node[r];
-    const int rank = d->flat && n->type.shape.rank ? 1 : n->type.shape.rank;
+    const int rank = demand_is_flat(d, scope, r) ? 1 : n->type.shape.rank;
     if (d->bind[scope][r].bound)
-        return demand_read(d, &d->bind[scope][r], at, &n->type.shape);
+        return demand_read(d, &d->bind[scope][r], at, &n->type.shape, demand_is_flat(d, scope, r));
     Memo key = { .key = { (uint32_t)scope, r } };
     if (rank)
         memcpy(key.key + 2, at, sizeof *at * (size_t)rank);
@@ -718,7 +741,7 @@ void demand_root(Demand *d, int scope, Ref r, const Var *axis, int naxis, ExprId
         st.store[i].buf = place[i].buf;
         if (place[i].has_lead)
             *ix++ = place[i].lead;
-        if (d->flat)
+        if (demand_is_flat(d, scope, r))
             ix[0] = at[0];
         else
             squeeze(shape, at, ix);
@@ -726,16 +749,16 @@ void demand_root(Demand *d, int scope, Ref r, const Var *axis, int naxis, ExprId
     stages_add(d->s, &st);
 }
 
-uint16_t demand_buffer(Demand *d, const char *name, const Type *t, int64_t lead)
+uint16_t demand_buffer(Demand *d, const char *name, const Type *t, int64_t lead, bool flat)
 {
     int64_t shape[MAX_RANK + 1];
     int rank = 0;
     if (lead)
         shape[rank++] = lead;
-    for (int i = 0; i < t->shape.rank && !d->flat; i++)
+    for (int i = 0; i < t->shape.rank && !flat; i++)
         if (t->shape.dim[i] != 1)
             shape[rank++] = t->shape.dim[i];
-    if (d->flat && t->shape.rank)
+    if (flat)
         shape[rank++] = shape_count(&t->shape);
     return stages_temp(d->s, name, t->dt, rank, shape);
 }

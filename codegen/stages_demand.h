@@ -27,7 +27,9 @@ typedef struct Demand {
     Ref scan;        /* node of the scan in g[0] */
     uint16_t *carry; /* its carry buffers */
     Ix step;         /* index of this iteration's step in time */
-    bool flat;       /* every tensor is one long row */
+    const uint8_t *flat; /* by node of g[0]: a value that is one long row (stages_flat.c) */
+    bool in_parts; /* long sums of one number are made of partial ones */
+    Binding *part; /* by node of g[0]: partial sums of a long flat reduction, if bound */
     uint8_t when;    /* section of the stages being made */
     Memo *memo;
     uint32_t nmemo, memo_cap;
@@ -50,7 +52,9 @@ typedef struct Place {
 /* The expression of one element of node r of g[scope]: read where r is stored, else computed. */
 ExprId demand_value(Demand *d, int scope, Ref r, const Ix *at);
 ExprId demand_compute(Demand *d, int scope, Ref r, const Ix *at); /* even where it is stored */
-ExprId demand_read(Demand *d, const Binding *b, const Ix *at, const Shape *shape);
+ExprId demand_read(Demand *d, const Binding *b, const Ix *at, const Shape *shape, bool flat);
+/* Is node r of g[scope] one long row, so that its points have one index? */
+bool demand_is_flat(const Demand *d, int scope, Ref r);
 
 /* Axes for a shape: at[i] is the index of dimension i, axis[] the axes of extent other than 1. */
 int demand_axes(Demand *d, const Shape *s, bool red, Ix *at, Var *axis);
@@ -63,6 +67,12 @@ void demand_root(Demand *d, int scope, Ref r, const Var *axis, int naxis, ExprId
 /* The stages of scatter_add r, whose sums are made in place->buf: zeros, then each item added to its
  * row, in order. */
 void demand_scatter(Demand *d, int scope, Ref r, const Place *place);
-uint16_t demand_buffer(Demand *d, const char *name, const Type *t, int64_t lead); /* a temporary */
+/* A temporary. */
+uint16_t demand_buffer(Demand *d, const char *name, const Type *t, int64_t lead, bool flat);
+/* The value of reduction r over parts: a stage over axis[], reducing `red` of e. */
+ExprId demand_partial(Demand *d, Ref r, const Ix *at, Var red, ExprId e);
+
+/* stages_flat.c: by node, 1 where a value is read and written as one long row. */
+uint8_t *stages_flat(Arena *arena, const Graph *g);
 
 #endif

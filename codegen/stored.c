@@ -92,7 +92,7 @@ static void mark_graph(Arena *arena, const Graph *g, uint8_t *stored)
 
 Stored stages_stored(Arena *arena, const Graph *body, bool all)
 {
-    Stored st = { .body = arena_array(arena, uint8_t, body->nnode) };
+    Stored st = { .body = arena_array(arena, uint8_t, body->nnode), .all = all };
     const Graph *scan = NULL;
     for (Ref r = 1; r < body->nnode; r++)
         if (body->node[r].op == OP_scan)
