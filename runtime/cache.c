@@ -436,7 +436,7 @@ static bool sweep_file(void *arg, const char *path, const char *name)
 
 static Status sweep(Ctx *cx, Cache *c, bool remove, CacheInfo *out)
 {
-    static const char *const kinds[] = { "tu", "plan", "cc", "log" };
+    static const char *const kinds[] = { "tu", "cubin", "ptx", "simt", "plan", "cc", "log" };
     Sweep s = { .cx = cx, .info = out, .remove = remove };
     *out = (CacheInfo){ 0 };
     for (size_t i = 0; c->dir[0] && i < sizeof kinds / sizeof *kinds; i++)

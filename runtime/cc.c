@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -229,4 +230,21 @@ void cc_isa(char *out, size_t cap)
 #endif
     hash_hex(id, sizeof id, hex);
     snprintf(out, cap, "%s %.16s", arch, hex);
+}
+
+bool cc_folder(Ctx *cx, const Cache *cache, char *path, size_t cap)
+{
+    const char *tmp = getenv("TMPDIR");
+    const char *base[] = { tmp && *tmp == '/' ? tmp : "/tmp", cache_dir(cache) };
+    path[0] = '\0';
+    for (int i = 0; i < 2 && !path[0]; i++) {
+        uint64_t r = 0;
+        if (!base[i][0] || getrandom(&r, sizeof r, 0) != sizeof r)
+            continue;
+        const int n = snprintf(path, cap, "%s/gtc-%ld-%016llx", base[i], (long)getpid(),
+                               (unsigned long long)r);
+        if (n < 0 || (size_t)n >= cap || cx->os->mkdir(path, 0700))
+            path[0] = '\0';
+    }
+    return path[0] != '\0';
 }

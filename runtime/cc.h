@@ -35,4 +35,8 @@ void cc_how(const Compiler *c, int lanes, Strbuf *out);
 /* The instruction set that -march=native means here, as a word. */
 void cc_isa(char *out, size_t cap);
 
+/* Makes a folder of our own for a compiler's files, under $TMPDIR or /tmp, else in the cache's.
+ * False when neither will do. */
+bool cc_folder(Ctx *cx, const Cache *cache, char *path, size_t cap);
+
 #endif

@@ -23,7 +23,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "ir/base/bug.h"
@@ -221,23 +220,6 @@ static void unit_lookup(Load *l, Unit *u, const Compiler *cc)
     strbuf_free(&how);
 }
 
-/* A folder of our own for the compiler's files: under $TMPDIR or /tmp, else in the cache's. */
-static bool folder_make(Load *l)
-{
-    const char *tmp = getenv("TMPDIR");
-    const char *base[] = { tmp && *tmp == '/' ? tmp : "/tmp", cache_dir(l->j->cache) };
-    for (int i = 0; i < 2 && !l->tmp[0]; i++) {
-        uint64_t r = 0;
-        if (!base[i][0] || getrandom(&r, sizeof r, 0) != sizeof r)
-            continue;
-        const int n = snprintf(l->tmp, sizeof l->tmp, "%s/gtc-%ld-%016llx", base[i], (long)getpid(),
-                               (unsigned long long)r);
-        if (n < 0 || (size_t)n >= sizeof l->tmp || l->cx->os->mkdir(l->tmp, 0700))
-            l->tmp[0] = '\0';
-    }
-    return l->tmp[0] != '\0';
-}
-
 /* Keeps the compiler's words, and says of several kernels that they will be tried one by one. */
 static void unit_failed(Load *l, const Job *job, Unit *u, const char *log)
 {
@@ -304,7 +286,7 @@ static void units_compile(Load *l, Unit *unit, int n, const Compiler *cc)
     int missing = 0, started = 0;
     for (int i = 0; i < n; i++)
         missing += !unit[i].loaded;
-    if (!missing || !folder_make(l))
+    if (!missing || (!l->tmp[0] && !cc_folder(l->cx, l->j->cache, l->tmp, sizeof l->tmp)))
         return;
 
     Pool pool = { .job = arena_array(l->arena, Job, missing) };
