@@ -5,29 +5,12 @@
  * Constants stand where they are used.  All other values are locals that are set once, v12, and
  * accumulators are a12.  Each access writes its flattened index; what is common to several is left
  * to the C compiler, which sees all of it as sums of loop counters. */
-#include "codegen/kir.h"
+#include "codegen/emit.h"
 
 #include <ctype.h>
-#include <math.h>
 #include <string.h>
 
 #include "ir/base/bug.h"
-
-typedef struct Emit {
-    const Kir *k;
-    const bool *acc;
-    const double **constant; /* of values that are K_CONST */
-    const char **name;       /* of buffers */
-    Strbuf *out;
-    int indent;
-} Emit;
-
-/* The value column of ops.def. */
-static const char *const VALUE[OP_COUNT] = {
-#define OP(id, args, cls, flags, prec, shape, attr, grad)
-#define EW(id, args, flags, prec, shape, grad, value) [OP_##id] = #value,
-#include "ir/ops.def"
-};
 
 static const char *const REG_SUFFIX[] = {
     [REG_F32] = "f", [REG_I32] = "i", [REG_I64] = "l", [REG_BOOL] = "b"
@@ -63,103 +46,10 @@ static const char *c_memory_type(DType dt)
     }
 }
 
-static const char *memory_suffix(DType dt)
-{
-    static const char *const S[DT_COUNT] = {
-        [DT_F32] = "f", [DT_F16] = "h", [DT_BF16] = "bf",
-        [DT_I32] = "i", [DT_U8] = "u",  [DT_BOOL] = "b",
-    };
-    gtc_assert(S[dt], "a vector of %s in memory", dtype_name(dt));
-    return S[dt];
-}
-
-/* ---- pieces of expressions */
-
-static void put_line(Emit *e)
-{
-    strbuf_printf(e->out, "%*s", 4 * e->indent, "");
-}
-
-/* A literal; operands are primary expressions, so a negative one has parentheses. */
-static void put_constant(Emit *e, RegType reg, double x)
-{
-    if (reg == REG_BOOL) {
-        strbuf_add(e->out, x != 0 ? "1" : "0");
-    } else if (reg == REG_F32) {
-        float f = (float)x;
-        if (isnan(f))
-            strbuf_add(e->out, "GTC_NAN");
-        else if (isinf(f))
-            strbuf_add(e->out, f > 0 ? "GTC_INF" : "(-GTC_INF)");
-        else
-            strbuf_printf(e->out, signbit(f) ? "(%af)" : "%af", (double)f);
-    } else {
-        int64_t i = x >= 0x1p63 ? INT64_MAX : (int64_t)x;
-        const char *l = reg == REG_I64 ? "L" : "";
-        if (i == (reg == REG_I64 ? INT64_MIN : INT32_MIN))
-            strbuf_printf(e->out, "(%lld%s - 1)", (long long)(i + 1), l);
-        else
-            strbuf_printf(e->out, i < 0 ? "(%lld%s)" : "%lld%s", (long long)i, l);
-    }
-}
-
-static void put_val(Emit *e, Val v)
-{
-    gtc_assert(v > 0 && v < e->k->nval, "no value %u", v);
-    if (e->constant[v])
-        put_constant(e, e->k->val[v].reg, *e->constant[v]);
-    else
-        strbuf_printf(e->out, "%c%u", e->acc[v] ? 'a' : 'v', v);
-}
-
-static void put_vals(Emit *e, const Val *v, int n)
-{
-    for (int i = 0; i < n; i++) {
-        strbuf_add(e->out, i ? ", " : "");
-        put_val(e, v[i]);
-    }
-}
-
-/* name[flattened index] */
-static void put_element(Emit *e, const KNode *n)
-{
-    const KBuf *b = &e->k->buf[n->buf];
-    Ix at = 0;
-    for (int d = 0; d < b->rank; d++)
-        at = ix_add(e->k->pool, at, ix_scale(e->k->pool, n->ix[d], b->stride[d]));
-    strbuf_printf(e->out, "%s[", e->name[n->buf]);
-    ix_print(e->k->pool, at, e->out);
-    strbuf_putc(e->out, ']');
-}
-
-static void put_bound(Emit *e, Ix ix, const char *op, int64_t bound, bool *any)
-{
-    strbuf_add(e->out, *any ? " && " : "");
-    ix_print(e->k->pool, ix, e->out);
-    strbuf_printf(e->out, " %s %lld", op, (long long)bound);
-    *any = true;
-}
-
-/* What the ranges of the loops already say is left out. */
-static void put_guards(Emit *e, const KNode *n)
-{
-    bool any = false;
-    for (int i = 0; i < n->nguard; i++) {
-        const Guard *g = &n->guard[i];
-        IxRange r = ix_range(e->k->pool, g->ix);
-        if (r.lo < g->lo)
-            put_bound(e, g->ix, ">=", g->lo, &any);
-        if (r.hi >= g->hi + BUG(40))
-            put_bound(e, g->ix, "<", g->hi, &any);
-    }
-    if (!any)
-        strbuf_putc(e->out, '1');
-}
-
 static void put_splat(Emit *e, RegType reg, double x)
 {
     strbuf_printf(e->out, "gtc_splat_%s(", REG_SUFFIX[reg]);
-    put_constant(e, reg, x);
+    emit_constant(e, reg, x);
     strbuf_putc(e->out, ')');
 }
 
@@ -170,26 +60,26 @@ static void put_load(Emit *e, const KNode *n)
     const KBuf *b = &e->k->buf[n->buf];
     ValInfo t = e->k->val[n->dst];
     if (n->nguard) {
-        put_guards(e, n);
+        emit_guards(e, n);
         strbuf_add(e->out, " ? ");
     }
     if (t.vec) {
-        strbuf_printf(e->out, "gtc_load_%s%s(&", memory_suffix(b->dt),
+        strbuf_printf(e->out, "gtc_load_%s%s(&", emit_memory_suffix(b->dt),
                       n->lanes < e->k->lanes ? "_part" : "");
-        put_element(e, n);
+        emit_element(e, n);
         if (n->lanes < e->k->lanes) {
             strbuf_printf(e->out, ", %d, ", n->lanes);
             /* A mask's pad is a mask. */
             strbuf_add(e->out, t.reg == REG_BOOL ? "-" : "");
-            put_constant(e, t.reg, n->value);
+            emit_constant(e, t.reg, n->value);
         }
         strbuf_putc(e->out, ')');
     } else if (b->dt == DT_F16 || b->dt == DT_BF16) {
-        strbuf_printf(e->out, "gtc_f_from_%s(", memory_suffix(b->dt));
-        put_element(e, n);
+        strbuf_printf(e->out, "gtc_f_from_%s(", emit_memory_suffix(b->dt));
+        emit_element(e, n);
         strbuf_putc(e->out, ')');
     } else {
-        put_element(e, n);
+        emit_element(e, n);
         strbuf_add(e->out, b->dt == DT_BOOL ? " != 0" : "");
     }
     if (n->nguard) {
@@ -197,7 +87,7 @@ static void put_load(Emit *e, const KNode *n)
         if (t.vec)
             put_splat(e, t.reg, n->value);
         else
-            put_constant(e, t.reg, n->value);
+            emit_constant(e, t.reg, n->value);
     }
 }
 
@@ -205,12 +95,12 @@ static void put_cast(Emit *e, const KNode *n)
 {
     ValInfo from = e->k->val[n->arg[0]], to = e->k->val[n->dst];
     if (from.reg == to.reg) {
-        put_val(e, n->arg[0]);
+        emit_val(e, n->arg[0]);
         return;
     }
     const char *name = NULL;
     if (to.reg == REG_BOOL && !to.vec) {
-        put_val(e, n->arg[0]);
+        emit_val(e, n->arg[0]);
         strbuf_add(e->out, " != 0");
         return;
     }
@@ -227,7 +117,7 @@ static void put_cast(Emit *e, const KNode *n)
         name = to.reg == REG_F32 ? "(float)" : to.reg == REG_I64 ? "(long)" : "";
     strbuf_add(e->out, name);
     strbuf_add(e->out, *name && name[0] != '(' ? "(" : "");
-    put_val(e, n->arg[0]);
+    emit_val(e, n->arg[0]);
     strbuf_add(e->out, *name && name[0] != '(' ? ")" : "");
 }
 
@@ -235,7 +125,7 @@ static void put_cast(Emit *e, const KNode *n)
 static void put_ew(Emit *e, const KNode *n)
 {
     RegType reg = e->k->val[n->arg[0]].reg;
-    const char *s = VALUE[n->ew];
+    const char *s = emit_value[n->ew];
     gtc_assert(s, "%s is not elementwise", op_info[n->ew].name);
     if (n->ew == OP_cast) {
         put_cast(e, n);
@@ -248,7 +138,7 @@ static void put_ew(Emit *e, const KNode *n)
     for (const char *c = s; *c; c++) {
         bool word = c > s && (isalnum((unsigned char)c[-1]) || c[-1] == '_');
         if (*c == 'x' && !word && c[1] >= '0' && c[1] < '0' + n->nargs)
-            put_val(e, n->arg[*++c - '0']);
+            emit_val(e, n->arg[*++c - '0']);
         else
             strbuf_putc(e->out, *c);
     }
@@ -263,9 +153,9 @@ static void put_lanes(Emit *e, const KNode *n)
         strbuf_add(e->out, i ? ", " : "");
         strbuf_add(e->out, minus);
         if (i < n->lanes)
-            put_val(e, n->args[i]);
+            emit_val(e, n->args[i]);
         else
-            put_constant(e, t.reg, n->value);
+            emit_constant(e, t.reg, n->value);
     }
     strbuf_add(e->out, " }");
 }
@@ -275,10 +165,10 @@ static void put_rand(Emit *e, const KNode *n)
     strbuf_add(e->out, e->k->val[n->dst].vec ? "gtc_rand_vf(" : "gtc_rand_f(");
     for (int i = 0; i < 4; i++) {
         strbuf_add(e->out, "(unsigned)");
-        put_val(e, n->arg[i]);
+        emit_val(e, n->arg[i]);
         strbuf_add(e->out, ", ");
     }
-    put_val(e, n->arg[4]);
+    emit_val(e, n->arg[4]);
     strbuf_putc(e->out, ')');
 }
 
@@ -308,30 +198,30 @@ static void put_value(Emit *e, const KNode *n)
         break;
     case K_SPLAT:
         strbuf_printf(e->out, "gtc_splat_%s(", REG_SUFFIX[t.reg]);
-        put_vals(e, n->arg, 1);
+        emit_vals(e, n->arg, 1);
         strbuf_putc(e->out, ')');
         break;
     case K_LANES:
         put_lanes(e, n);
         break;
     case K_LANE:
-        put_val(e, n->arg[0]);
+        emit_val(e, n->arg[0]);
         strbuf_printf(e->out, t.reg == REG_BOOL ? "[%d] & 1" : "[%d]", n->lanes);
         break;
     case K_TAIL:
         strbuf_printf(e->out, "gtc_tail_%s(", t.reg == REG_F32 ? "f" : "i");
-        put_vals(e, n->arg, 1);
+        emit_vals(e, n->arg, 1);
         strbuf_printf(e->out, ", %d, %s", n->lanes, t.reg == REG_BOOL ? "-" : "");
-        put_constant(e, t.reg, n->value);
+        emit_constant(e, t.reg, n->value);
         strbuf_putc(e->out, ')');
         break;
     case K_ACC:
     case K_SET:
-        put_val(e, n->arg[0]);
+        emit_val(e, n->arg[0]);
         break;
     case K_REDUCE:
         strbuf_printf(e->out, "gtc_h%s_%s(", op_info[n->ew].name, REG_SUFFIX[t.reg]);
-        put_vals(e, n->arg, 1);
+        emit_vals(e, n->arg, 1);
         strbuf_putc(e->out, ')');
         break;
     default:
@@ -344,23 +234,23 @@ static void put_value(Emit *e, const KNode *n)
 static void put_store(Emit *e, const KNode *n)
 {
     const KBuf *b = &e->k->buf[n->buf];
-    const char *m = b->dt == DT_I64 ? "" : memory_suffix(b->dt);
+    const char *m = b->dt == DT_I64 ? "" : emit_memory_suffix(b->dt);
     if (!e->k->val[n->arg[0]].vec) {
-        put_element(e, n);
+        emit_element(e, n);
         bool half = b->dt == DT_F16 || b->dt == DT_BF16, byte = b->dt == DT_U8 || b->dt == DT_BOOL;
         strbuf_add(e->out, " = ");
         if (half)
             strbuf_printf(e->out, "gtc_%s_from_f(", m);
         strbuf_add(e->out, byte ? "(unsigned char)" : "");
-        put_val(e, n->arg[0]);
+        emit_val(e, n->arg[0]);
         strbuf_add(e->out, half ? ");\n" : ";\n");
         return;
     }
     bool part = n->lanes < e->k->lanes;
     strbuf_printf(e->out, "gtc_store_%s%s(&", m, part ? "_part" : "");
-    put_element(e, n);
+    emit_element(e, n);
     strbuf_add(e->out, ", ");
-    put_val(e, n->arg[0]);
+    emit_val(e, n->arg[0]);
     if (part)
         strbuf_printf(e->out, ", %d", n->lanes);
     strbuf_add(e->out, ");\n");
@@ -373,7 +263,7 @@ static void put_body(Emit *e, const KNode *n)
     e->indent++;
     put_nodes(e, n->body);
     e->indent--;
-    put_line(e);
+    emit_line(e);
     strbuf_add(e->out, "}\n");
 }
 
@@ -384,10 +274,10 @@ static void put_loop(Emit *e, const KNode *n)
     if (count == 0)
         return;
     if (n->bind == BIND_UNROLL && count > 1) {
-        put_line(e);
+        emit_line(e);
         strbuf_printf(e->out, "#pragma GCC unroll %d\n", n->unroll ? n->unroll : 1);
     }
-    put_line(e);
+    emit_line(e);
     if (n->bind == BIND_TEAM)
         strbuf_printf(e->out,
                       BUG(41)
@@ -403,16 +293,6 @@ static void put_loop(Emit *e, const KNode *n)
     put_body(e, n);
 }
 
-/* Text inside a comment. */
-static void put_comment_text(Strbuf *out, const char *s, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        strbuf_putc(out, s[i]);
-        if (i + 1 < n && ((s[i] == '*' && s[i + 1] == '/') || (s[i] == '/' && s[i + 1] == '*')))
-            strbuf_putc(out, ' ');
-    }
-}
-
 static void put_node(Emit *e, const KNode *n)
 {
     switch (n->op) {
@@ -425,11 +305,11 @@ static void put_node(Emit *e, const KNode *n)
     default:
         break;
     }
-    put_line(e);
+    emit_line(e);
     switch (n->op) {
     case K_WHEN:
         strbuf_add(e->out, "if (");
-        put_guards(e, n);
+        emit_guards(e, n);
         strbuf_add(e->out, ") {\n");
         put_body(e, n);
         return;
@@ -438,7 +318,7 @@ static void put_node(Emit *e, const KNode *n)
         return;
     case K_NOTE:
         strbuf_add(e->out, "/* ");
-        put_comment_text(e->out, n->text, strlen(n->text));
+        emit_comment_text(e->out, n->text, strlen(n->text));
         strbuf_add(e->out, " */\n");
         return;
     case K_STORE:
@@ -446,7 +326,7 @@ static void put_node(Emit *e, const KNode *n)
         return;
     case K_PICK:
         strbuf_printf(e->out, "const long %s = gtc_pick(", ix_var_name(e->k->pool, n->var));
-        put_vals(e, n->arg, 1);
+        emit_vals(e, n->arg, 1);
         strbuf_printf(e->out, ", %lldL);\n", (long long)ix_var_count(e->k->pool, n->var));
         return;
     case K_SET:
@@ -480,7 +360,7 @@ static void put_buffer(Emit *e, BufId id)
     e->name[id] = b->name;
     while (ix_name_taken(k->pool, e->name[id]))
         e->name[id] = arena_printf(k->arena, "%s_", e->name[id]);
-    put_line(e);
+    emit_line(e);
     strbuf_printf(e->out, "%s%s *%s%s = ", b->cls == BUF_IN ? "const " : "", type,
                   b->aliased ? "" : "restrict ", e->name[id]);
     if (b->cls == BUF_IN || b->cls == BUF_OUT)
@@ -492,18 +372,6 @@ static void put_buffer(Emit *e, BufId id)
                       (long long)k->private_bytes, (long long)b->offset);
 }
 
-static void put_header(Strbuf *out, const char *s)
-{
-    const char *lead = "/* ";
-    for (size_t n; *s; s += n + (s[n] == '\n')) {
-        n = strcspn(s, "\n");
-        strbuf_add(out, lead);
-        put_comment_text(out, s, n);
-        lead = "\n * ";
-    }
-    strbuf_add(out, " */\n");
-}
-
 void emit_c(const Kir *k, const char *name, const char *header_comment, Strbuf *out)
 {
     Emit e = { .k = k,
@@ -511,9 +379,10 @@ void emit_c(const Kir *k, const char *name, const char *header_comment, Strbuf *
                .constant = arena_array(k->arena, const double *, k->nval),
                .name = arena_array(k->arena, const char *, k->nbuf),
                .out = out,
+               .long_suffix = "L",
                .indent = 1 };
     if (header_comment && *header_comment)
-        put_header(out, header_comment);
+        emit_header(out, header_comment);
     strbuf_printf(out, "void %s(void *const *restrict arg, const gtc_team *restrict team)\n{\n",
                   name);
     for (uint32_t i = 0; i < k->nbuf; i++)

@@ -27,6 +27,13 @@ const char *kernel_refuse_c(const Target *t, const Graph *body)
     return nheavy > MAX_NEST_REDS ? "too many reductions in one kernel" : NULL;
 }
 
+const char *kernel_refuse_cuda(const Target *t, const Graph *body)
+{
+    enum { MAX_POINTERS = 4096 / 8 - 2 }; /* 4096 bytes of parameters */
+    return body->ninput + body->nout > MAX_POINTERS ? "too many arguments for a CUDA kernel"
+                                                    : kernel_refuse_c(t, body);
+}
+
 /* ---- outputs that may take an input's place ------------------------------------------------ */
 
 typedef struct Reader {
@@ -133,9 +140,36 @@ static const int32_t *sharing(Arena *arena, const Plan *p, Kir *k, uint32_t nin,
 static Status plan_and_lower(Ctx *cx, Arena *arena, const Target *t, const Graph *body, bool plain,
                              Plan **plan, Kir **kir)
 {
-    TRY(plan_cpu(cx, arena, t, body, plain, plan));
-    TRY(plan_lower(cx, arena, t, *plan, kir));
+    if (t->smem_bytes) {
+        TRY(plan_cuda(cx, arena, t, body, plain, plan));
+        TRY(plan_lower_cuda(cx, arena, *plan, kir));
+    } else {
+        TRY(plan_cpu(cx, arena, t, body, plain, plan));
+        TRY(plan_lower(cx, arena, t, *plan, kir));
+    }
     return kir_verify(cx, *kir);
+}
+
+static void spell(const Kir *k, const char *name, const char *header, Strbuf *text, Kernel *out)
+{
+    Launch *launch = NULL;
+    strbuf_clear(text);
+    if (k->threads)
+        emit_cuda(k, name, header, text, &launch, &out->nlaunch);
+    else
+        emit_c(k, name, header, text);
+    out->launch = launch;
+}
+
+/* The launches, in memory that stays. */
+static void keep_launches(Arena *arena, Kernel *k)
+{
+    Launch *keep = arena_array(arena, Launch, k->nlaunch + 1);
+    for (int i = 0; i < k->nlaunch; i++) {
+        keep[i] = k->launch[i];
+        keep[i].entry = arena_strdup(arena, k->launch[i].entry);
+    }
+    k->launch = keep;
 }
 
 static void count_cost(const Graph *body, const Plan *p, Kernel *out)
@@ -192,8 +226,8 @@ static Status build(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref 
                      .nin = body->ninput,
                      .nout = body->nout,
                      .shared_bytes = kir->shared_bytes,
-                     .private_bytes = kir->private_bytes,
-                     .serial = plan->points < SMALL };
+                     .private_bytes = kir->threads ? 0 : kir->private_bytes,
+                     .serial = !kir->threads && plan->points < SMALL };
     out->inplace = sharing(arena, plan, kir, out->nin, out->nout);
     count_cost(body, plan, out);
     Strbuf text = { 0 }, what = { 0 };
@@ -204,13 +238,13 @@ static Status build(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref 
     strbuf_add(&what, "plan\n");
     strbuf_add(&what, out->plan);
     char hex[33];
-    emit_c(kir, out->label, strbuf_str(&what), &text);
+    spell(kir, out->label, strbuf_str(&what), &text, out);
     hash_hex(strbuf_str(BUG(58) ? &what : &text), BUG(58) ? what.n : text.n, hex);
     hex[8] = 0;
     out->name = arena_printf(arena, "%s_%s", out->label, hex);
-    strbuf_clear(&text);
-    emit_c(kir, out->name, strbuf_str(&what), &text);
+    spell(kir, out->name, strbuf_str(&what), &text, out);
     out->source = arena_strdup(arena, strbuf_str(&text));
+    keep_launches(arena, out);
     strbuf_free(&text);
     strbuf_free(&what);
     arena_free(work);
@@ -219,6 +253,12 @@ static Status build(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref 
 
 Status kernel_build_c(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref r, Kernel *out)
 {
+    return build(cx, arena, t, g, r, false, out);
+}
+
+Status kernel_build_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref r, Kernel *out)
+{
+    gtc_assert(t->smem_bytes > 0, "a GPU whose blocks have no shared memory");
     return build(cx, arena, t, g, r, false, out);
 }
 

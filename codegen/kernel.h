@@ -52,11 +52,16 @@ const char *kernel_prelude_cuda(void);
 Status kernel_build_c(Ctx *cx, Arena *arena, const Target *target, const Graph *g, Ref r,
                       Kernel *out);
 
+/* The same as CUDA C, for a target with shared memory (Target.smem_bytes). */
+Status kernel_build_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref r,
+                         Kernel *out);
+
 /* The same by the last-resort planner alone: slow code, made another way, to compare with. */
 Status kernel_build_plain_c(Ctx *cx, Arena *arena, const Target *target, const Graph *g, Ref r,
                             Kernel *out);
 
-/* For Target.refuse on a CPU. */
+/* For Target.refuse on a CPU, on a GPU. */
 const char *kernel_refuse_c(const Target *t, const Graph *body);
+const char *kernel_refuse_cuda(const Target *t, const Graph *body);
 
 #endif

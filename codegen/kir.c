@@ -104,7 +104,7 @@ static void print_guards(const Printer *p, const KNode *n)
 
 static void print_loop(const Printer *p, const KNode *n)
 {
-    static const char *const BIND[] = { "loop", "unroll", "team" };
+    static const char *const BIND[] = { "loop", "unroll", "team", "grid", "thread" };
     strbuf_printf(p->out, "%s %s < %lld", BIND[n->bind], ix_var_name(p->k->pool, n->var),
                   (long long)ix_var_count(p->k->pool, n->var));
     if (n->bind == BIND_UNROLL)
@@ -118,12 +118,13 @@ static void print_value(const Printer *p, const KNode *n)
         [K_CONST] = "const", [K_INDEX] = "index", [K_LOAD] = "load",     [K_RAND] = "rand",
         [K_SPLAT] = "splat", [K_LANES] = "lanes", [K_LANE] = "lane",     [K_TAIL] = "tail",
         [K_ACC] = "acc",     [K_SET] = "set",     [K_REDUCE] = "reduce",
+        [K_ACROSS] = "across",
     };
     ValInfo t = p->k->val[n->dst];
     print_val(p, n->dst);
     strbuf_printf(p->out, ": %s%s = %s", REG[t.reg], t.vec ? "*" : "",
                   n->op == K_EW ? op_info[n->ew].name : NAME[n->op]);
-    if (n->op == K_REDUCE)
+    if (n->op == K_REDUCE || n->op == K_ACROSS)
         strbuf_printf(p->out, " %s", op_info[n->ew].name);
     if (n->op == K_CONST)
         strbuf_printf(p->out, " %a", n->value);
@@ -161,8 +162,8 @@ static void print_nodes(const Printer *p, const KNode *n, int indent)
             strbuf_printf(p->out, "pick %s < %lld =", ix_var_name(p->k->pool, n->var),
                           (long long)ix_var_count(p->k->pool, n->var));
             print_vals(p, n->arg, 1);
-        } else if (n->op == K_BARRIER) {
-            strbuf_add(p->out, "barrier");
+        } else if (n->op == K_BARRIER || n->op == K_SYNC) {
+            strbuf_add(p->out, n->op == K_SYNC ? "sync" : "barrier");
         } else if (n->op == K_NOTE) {
             strbuf_printf(p->out, "# %s", n->text);
         } else if (n->op == K_STORE) {

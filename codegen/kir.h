@@ -27,7 +27,8 @@ typedef enum BufClass {
     BUF_IN,     /* argument, read only */
     BUF_OUT,    /* argument */
     BUF_SHARED, /* workspace of the launch, at byte `offset` */
-    BUF_PRIVATE /* workspace of the thread, at byte `offset` */
+    BUF_PRIVATE /* workspace of the team's member, at byte `offset`: of a thread on a CPU; on a GPU
+                   shared memory of a block */
 } BufClass;
 typedef struct KBuf {
     const char *name; /* C identifier, unique in the kernel */
@@ -41,12 +42,17 @@ typedef struct KBuf {
     bool aliased; /* shares memory with another buffer of the kernel: no `restrict` */
 } KBuf;
 
-typedef enum Bind { BIND_SERIAL, BIND_UNROLL, BIND_TEAM } Bind;
+/* Who runs the iterations of a loop.  On a CPU the team is of threads.  On a GPU it is of blocks:
+ * one block an iteration, THREAD loops inside shared out over its threads, and what stands between
+ * those is done by each of them; or, GRID, of all threads of all blocks.  Loops of one kind that
+ * stand right in each other are shared out together. */
+typedef enum Bind { BIND_SERIAL, BIND_UNROLL, BIND_TEAM, BIND_GRID, BIND_THREAD } Bind;
 
 typedef enum KOp {
-    K_LOOP,    /* var = 0 .. count-1 over body; TEAM: split over the threads in contiguous shares */
+    K_LOOP,    /* var = 0 .. count-1 over body; TEAM on a CPU: contiguous shares */
     K_WHEN,    /* body if all guards hold */
-    K_BARRIER, /* all threads; only at top level of the kernel */
+    K_BARRIER, /* all of the team; only at top level of the kernel.  GPU: another launch */
+    K_SYNC,    /* GPU: all threads of the block; in a TEAM loop, outside of THREAD loops */
     K_NOTE,    /* a comment */
     K_CONST,   /* dst = value (scalar) */
     K_PICK,    /* var = arg[0], an integer scalar, clamped to [0, the variable's count) */
@@ -63,7 +69,9 @@ typedef enum KOp {
     K_TAIL,    /* dst = arg[0] in the first `lanes` lanes, pad in the others */
     K_ACC,     /* declares accumulator dst with first value arg[0] */
     K_SET,     /* accumulator dst = arg[0] */
-    K_REDUCE   /* dst (scalar) = all lanes of arg[0] by ew (OP_add OP_max OP_min), pairwise tree */
+    K_REDUCE,  /* dst (scalar) = all lanes of arg[0] by ew (OP_add OP_max OP_min), pairwise tree */
+    K_ACROSS   /* GPU: dst = arg[0] of all threads along the innermost THREAD or GRID loop by ew; the
+                  loop has 32 iterations (a warp), or as many as the block has threads */
 } KOp;
 
 typedef struct KNode {
@@ -87,7 +95,8 @@ typedef struct KNode {
 typedef struct Kir {
     Arena *arena;
     IxPool *pool;
-    int lanes; /* of vectors */
+    int lanes;   /* of vectors */
+    int threads; /* GPU: of a block; 0 on a CPU */
     KBuf *buf; /* buf[0 .. nbuf) */
     uint32_t nbuf, buf_cap;
     ValInfo *val; /* val[1 .. nval) */
@@ -110,12 +119,19 @@ void kir_print(const Kir *k, Strbuf *out);
  * guards; stores inside a TEAM loop to IN/OUT/SHARED buffers of different iterations disjoint;
  * stores outside any TEAM loop only to PRIVATE ones; no thread reads, without a barrier between,
  * what another iteration of a TEAM loop wrote; every value defined before use, types right;
- * accumulators set only in scope.  Fails with ST_INTERNAL, naming the buffer and the index. */
+ * accumulators set only in scope.  On a GPU the same again for the threads of a block, between
+ * K_SYNCs.  Fails with ST_INTERNAL, naming the buffer and the index. */
 Status kir_verify(Ctx *cx, const Kir *k);
 /* Part of it (kir_slots.c): the time slots of carries suffice. */
 Status kir_verify_slots(Ctx *cx, const Kir *k);
 
 /* Spells k as the C function `name` (emit_c.c); header_comment stands above it. */
 void emit_c(const Kir *k, const char *name, const char *header_comment, Strbuf *out);
+
+/* Spells k as CUDA C (emit_cuda.c), a kernel NAME_0, NAME_1 .. for each part between barriers;
+ * *launch (from k->arena) says how they are launched. */
+struct Launch;
+void emit_cuda(const Kir *k, const char *name, const char *header_comment, Strbuf *out,
+               struct Launch **launch, int32_t *nlaunch);
 
 #endif

@@ -18,6 +18,11 @@
  * Private memory is a thread's own.  What a team loop wrote there may be read outside of that loop
  * at the same iteration only, unless it was written again on the way.
  *
+ * On a GPU the team is of blocks, each with an iteration of one loop: those of two loops are never
+ * the same.  Between two syncs the threads of a block are held to what holds for a team between
+ * barriers, over all the loops that are shared out together; a loop with a sync is walked twice, for
+ * what one iteration does to the next.
+ *
  * Above 800 lines, because the walk and the comparison share one record of an access and nothing
  * else would read it. */
 #include <stdlib.h>
@@ -26,19 +31,30 @@
 #include "codegen/kir.h"
 #include "ir/base/size.h"
 
-typedef struct Place { /* one index of an access, as a function of the team variable */
-    IxRange range;     /* under the guards; the lanes included */
-    IxRange rest;      /* index - coef * team variable; the lanes not included */
+enum { MAX_SHARED = 24 }; /* loops around an access that are shared out */
+
+typedef struct Along { /* one index of an access, as a function of one loop's variable */
+    IxRange rest;      /* index - coef * variable; the lanes not included */
     int64_t coef;
     bool linear;
+} Along;
+
+typedef struct Place { /* one index of an access */
+    IxRange range;     /* under the guards; the lanes included */
+    Along *along;      /* by the loops that are shared out */
 } Place;
 
 typedef struct Access {
     const KNode *node;
-    const KNode *team;  /* the team loop around it, or NULL: every thread */
+    const KNode *const *par; /* the loops around it that are shared out: nteam over the team, then
+                                those over the threads of a block */
+    const IxRange *at;       /* of their variables, under the guards */
+    int npar, nteam;
+    const KNode *team;  /* par[0], or NULL: every thread */
     const KNode *outer; /* the outermost loop around it that is none */
     const KNode *inner; /* the outermost loop inside team, or outer */
-    uint32_t seq, segment;
+    uint32_t seq, segment, sync;
+    int again;
     bool write;
     Place dim[MAX_RANK];
 } Access;
@@ -66,8 +82,12 @@ typedef struct Verify {
     uint32_t npick, pick_cap;
     Access *access;
     uint32_t naccess, access_cap;
-    uint32_t seq, segment;
+    uint32_t seq, segment, sync;
     int depth, dead; /* dead: inside what never runs */
+    int again;       /* walking a loop's body a second time */
+    int when;        /* conditions around */
+    const KNode *par[MAX_SHARED];
+    int npar, nteam;
     const KNode *team, *outer, *inner;
 } Verify;
 
@@ -229,7 +249,7 @@ static Status define(Verify *v, Val d)
 {
     if (d == 0 || d >= v->k->nval)
         return REFUSE(v, "no value %u", d);
-    if (v->made[d])
+    if (v->made[d] && !v->again)
         return REFUSE(v, "v%u is defined twice", d);
     v->made[d] = v->known[d] = true;
     arena_grow(v->k->arena, v->scope, v->nscope, v->scope_cap);
@@ -300,6 +320,23 @@ static Status check_index(const Verify *v, const KNode *n, ValInfo t)
     return ST_OK;
 }
 
+/* All threads along the loop must come here, and a warp's must be whole. */
+static Status check_across(const Verify *v, const KNode *n, ValInfo t)
+{
+    if (t.vec || t.reg == REG_BOOL || (n->ew != OP_add && n->ew != OP_max && n->ew != OP_min))
+        return REFUSE(v, "v%u: a reduction is add, max or min to a scalar number", n->dst);
+    const KNode *along = v->npar ? v->par[v->npar - 1] : NULL;
+    if (!along || along->bind == BIND_TEAM || v->when)
+        return REFUSE(v, "v%u: not all threads come here together", n->dst);
+    const int64_t lanes = ix_var_count(v->pool, along->var);
+    const bool block =
+        lanes == v->k->threads && (along->bind == BIND_GRID || v->npar == v->nteam + 1);
+    if (lanes != 32 && !block)
+        return REFUSE(v, "v%u: %lld threads are neither a warp nor the block", n->dst,
+                      (long long)lanes);
+    return want(v, n->arg[0], t.reg, false, "across");
+}
+
 /* Values other than loads: arguments, types, lanes. */
 static Status check_value(const Verify *v, const KNode *n)
 {
@@ -346,6 +383,8 @@ static Status check_value(const Verify *v, const KNode *n)
         if (t.vec || t.reg == REG_BOOL || (n->ew != OP_add && n->ew != OP_max && n->ew != OP_min))
             return REFUSE(v, "v%u: a reduction is add, max or min to a scalar number", n->dst);
         return want(v, n->arg[0], t.reg, true, "reduce");
+    case K_ACROSS:
+        return check_across(v, n, t);
     case K_ACC:
     case K_SET:
         return want(v, n->arg[0], t.reg, t.vec, "accumulator");
@@ -370,12 +409,21 @@ static Status record_access(Verify *v, const KNode *n, bool write)
     arena_grow(v->k->arena, v->access, v->naccess, v->access_cap);
     Access *a = &v->access[v->naccess];
     *a = (Access){ .node = n,
+                   .npar = v->npar,
+                   .nteam = v->nteam,
                    .team = v->team,
                    .outer = v->outer,
                    .inner = v->team ? v->inner : v->outer,
                    .seq = v->seq,
                    .segment = v->segment,
+                   .sync = v->sync,
+                   .again = v->again,
                    .write = write };
+    a->par = arena_copy(v->k->arena, v->par, sizeof *v->par * (size_t)(v->npar ? v->npar : 1));
+    IxRange *at = arena_array(v->k->arena, IxRange, v->npar);
+    for (int i = 0; i < v->npar; i++)
+        at[i] = range_of(v, ix_var(v->pool, v->par[i]->var));
+    a->at = at;
     for (int d = 0; d < b->rank; d++) {
         Place *p = &a->dim[d];
         int64_t lanes = d == b->rank - 1 ? n->lanes : 1;
@@ -388,11 +436,12 @@ static Status record_access(Verify *v, const KNode *n, bool write)
                           write ? "store" : "load", b->name, d, ix_text(v, n->ix[d]),
                           lanes > 1 ? " (all lanes)" : "", (long long)p->range.lo,
                           (long long)p->range.hi, (long long)b->shape[d]);
-        p->linear = true;
-        p->rest = range_of(v, n->ix[d]);
-        if (v->team) {
-            p->coef = ix_coef(v->pool, n->ix[d], v->team->var, &p->linear);
-            p->rest = range_of(v, without(v, n->ix[d], v->team->var, p->coef));
+        p->along = arena_array(v->k->arena, Along, v->npar);
+        for (int i = 0; i < v->npar; i++) {
+            Along *l = &p->along[i];
+            const Var var = v->par[i]->var;
+            l->coef = ix_coef(v->pool, n->ix[d], var, &l->linear);
+            l->rest = range_of(v, without(v, n->ix[d], var, l->coef));
         }
     }
     if (b->rank == 0 && n->lanes != 1)
@@ -418,8 +467,10 @@ static Status check_access(Verify *v, const KNode *n, Val value, bool write)
         TRY(check_vars(v, n->ix[d], b->name));
     if (write && b->cls == BUF_IN)
         return REFUSE(v, "a store to the input %s", b->name);
-    if (write && !v->team && b->cls != BUF_PRIVATE)
+    if (write && !v->team && (b->cls != BUF_PRIVATE || v->k->threads))
         return REFUSE(v, "every thread stores to %s: outside of a team loop", b->name);
+    if (write && v->k->threads && v->team->bind == BIND_TEAM && v->npar == v->nteam)
+        return REFUSE(v, "every thread of the block stores to %s", b->name);
     Mark m = mark(v);
     bool never = false;
     if (!write)
@@ -433,6 +484,36 @@ static Status check_access(Verify *v, const KNode *n, Val value, bool write)
 
 static Status walk(Verify *v, const KNode *n);
 
+static bool has_sync(const KNode *n)
+{
+    bool found = false;
+    for (; n && !found; n = n->next)
+        found = n->op == K_SYNC || has_sync(n->body);
+    return found;
+}
+
+/* A loop that is shared out: over the team, or over the threads of a block. */
+static Status enter_shared(Verify *v, const KNode *n)
+{
+    const char *name = ix_var_name(v->pool, n->var);
+    const KNode *in = v->npar ? v->par[v->npar - 1] : NULL;
+    if (n->bind == BIND_TEAM && in)
+        return REFUSE(v, "a team loop over %s inside a team loop", name);
+    if (n->bind != BIND_TEAM && !v->k->threads)
+        return REFUSE(v, "a loop over %s for threads of blocks on a CPU", name);
+    if (n->bind == BIND_GRID && in && in->bind != BIND_GRID)
+        return REFUSE(v, "a loop over %s for all threads inside one for some", name);
+    if (n->bind == BIND_THREAD && (!in || in->bind == BIND_GRID))
+        return REFUSE(v, "a loop over %s for a block's threads outside of its block", name);
+    if (in && in->bind == n->bind && (in->body != n || n->next))
+        return REFUSE(v, "loop %s is not alone in the one it is shared out with", name);
+    if (v->npar == MAX_SHARED)
+        return REFUSE(v, "more than %d loops are shared out", MAX_SHARED);
+    v->par[v->npar++] = n;
+    v->nteam += n->bind != BIND_THREAD;
+    return ST_OK;
+}
+
 static Status walk_loop(Verify *v, const KNode *n)
 {
     if (n->var == 0 || n->var >= v->nvar)
@@ -440,12 +521,15 @@ static Status walk_loop(Verify *v, const KNode *n)
     const char *name = ix_var_name(v->pool, n->var);
     if (v->open[n->var])
         return REFUSE(v, "two loops over %s, one in the other", name);
-    if (n->bind == BIND_TEAM && v->team)
-        return REFUSE(v, "a team loop over %s inside a team loop", name);
     const KNode *outer = v->outer, *inner = v->inner, *team = v->team;
-    if (n->bind == BIND_TEAM) {
-        v->team = n;
-        v->inner = NULL;
+    const int npar = v->npar, nteam = v->nteam;
+    if (n->bind >= BIND_TEAM) {
+        TRY(enter_shared(v, n));
+        v->team = v->par[0];
+        if (!team) {
+            v->inner = NULL;
+            v->sync++;
+        }
     } else {
         v->outer = outer ? outer : n;
         v->inner = inner ? inner : n;
@@ -456,13 +540,21 @@ static Status walk_loop(Verify *v, const KNode *n)
     v->dead += empty;
     v->depth++;
     TRY(walk(v, n->body));
+    if (n->bind < BIND_TEAM && has_sync(n->body)) { /* what an iteration does to the next */
+        v->again++;
+        TRY(walk(v, n->body));
+        v->again--;
+    }
     v->depth--;
     v->dead -= empty;
     v->open[n->var] = false;
     release(v, m);
+    v->sync += team != v->team;
     v->outer = outer;
     v->inner = inner;
     v->team = team;
+    v->npar = npar;
+    v->nteam = nteam;
     return ST_OK;
 }
 
@@ -473,7 +565,9 @@ static Status walk_when(Verify *v, const KNode *n)
     TRY(push_guards(v, n, &never));
     v->dead += never;
     v->depth++;
+    v->when++;
     TRY(walk(v, n->body));
+    v->when--;
     v->depth--;
     v->dead -= never;
     release(v, m);
@@ -511,6 +605,11 @@ static Status walk_node(Verify *v, const KNode *n)
         if (v->depth)
             return REFUSE(v, "a barrier inside a loop or condition");
         v->segment++;
+        return ST_OK;
+    case K_SYNC:
+        if (!v->team || v->team->bind != BIND_TEAM || v->npar > v->nteam || v->when)
+            return REFUSE(v, "not all threads of a block come to a sync");
+        v->sync++;
         return ST_OK;
     case K_PICK:
         return walk_pick(v, n);
@@ -571,15 +670,14 @@ static void take_long_terms(const Verify *v, Ix *a, int64_t c, int64_t *g)
 }
 
 /* fa and fb are the same number for equal elements; never for different iterations? */
-static bool number_separates(const Verify *v, const Access *a, const Access *b, Ix fa, Ix fb,
-                             int64_t wa, int64_t wb)
+static bool number_separates(const Verify *v, Var va, Var vb, Ix fa, Ix fb, int64_t wa, int64_t wb)
 {
     bool la, lb;
-    int64_t c = ix_coef(v->pool, fa, a->team->var, &la);
-    if (c == 0 || ix_coef(v->pool, fb, b->team->var, &lb) != c || !la || !lb)
+    int64_t c = ix_coef(v->pool, fa, va, &la);
+    if (c == 0 || ix_coef(v->pool, fb, vb, &lb) != c || !la || !lb)
         return false;
-    fa = without(v, fa, a->team->var, c);
-    fb = without(v, fb, b->team->var, c);
+    fa = without(v, fa, va, c);
+    fb = without(v, fb, vb, c);
     c = llabs(c);
     if (c > reach(ix_range(v->pool, fa), ix_range(v->pool, fb), wa, wb))
         return true;
@@ -587,15 +685,15 @@ static bool number_separates(const Verify *v, const Access *a, const Access *b, 
     take_long_terms(v, &fa, c, &g);
     take_long_terms(v, &fb, c, &g);
     int64_t r = reach(ix_range(v->pool, fa), ix_range(v->pool, fb), wa, wb);
-    return g && c > r && size_mul(c, ix_var_count(v->pool, a->team->var) - 1) + r < g;
+    return g && c > r && size_mul(c, ix_var_count(v->pool, va) - 1) + r < g;
 }
 
-/* Different iterations of the team never meet. */
-static bool iterations_disjoint(const Verify *v, const Access *a, const Access *b)
+/* Different iterations of the loops par[k] never meet. */
+static bool iterations_disjoint(const Verify *v, const Access *a, const Access *b, int k)
 {
     const KBuf *x = &v->k->buf[a->node->buf], *y = &v->k->buf[b->node->buf];
     for (int d = 0; d < x->rank; d++) {
-        const Place *p = &a->dim[d], *q = &b->dim[d];
+        const Along *p = &a->dim[d].along[k], *q = &b->dim[d].along[k];
         bool last = d == x->rank - 1;
         if (p->linear && q->linear && p->coef == q->coef && p->coef != 0 &&
             llabs(p->coef) >
@@ -606,8 +704,8 @@ static bool iterations_disjoint(const Verify *v, const Access *a, const Access *
         Ix fa = a->node->ix[from], fb = b->node->ix[from];
         for (int d = from;; d++) {
             bool last = d == x->rank - 1;
-            if (number_separates(v, a, b, fa, fb, last ? a->node->lanes : 1,
-                                 last ? b->node->lanes : 1))
+            if (number_separates(v, a->par[k]->var, b->par[k]->var, fa, fb,
+                                 last ? a->node->lanes : 1, last ? b->node->lanes : 1))
                 return true;
             if (last)
                 break;
@@ -627,21 +725,36 @@ static bool wholly_disjoint(const Verify *v, const Access *a, const Access *b)
     return false;
 }
 
-static int64_t team_count(const Verify *v, const Access *a)
+/* Whatever both touch, the same iteration of the loops par[from .. to) touches. */
+static bool same_iteration(const Verify *v, const Access *a, const Access *b, int from, int to)
 {
-    return ix_var_count(v->pool, a->team->var);
+    for (int k = from; k < to; k++) {
+        const int64_t count = ix_var_count(v->pool, a->par[k]->var);
+        const IxRange p = a->at[k], q = b->at[k];
+        if (ix_var_count(v->pool, b->par[k]->var) != count)
+            return false;
+        if (count > 1 && (p.lo != p.hi || q.lo != q.hi || p.lo != q.lo) &&
+            !iterations_disjoint(v, a, b, k))
+            return false;
+    }
+    return true;
 }
 
-/* Whatever both touch, the same thread touches. */
+/* Whatever both touch, the same member of the team touches: on a GPU those of another loop are
+ * others. */
 static bool same_thread(const Verify *v, const Access *a, const Access *b)
 {
-    if (a->team && b->team && team_count(v, a) == team_count(v, b)) {
-        if (team_count(v, a) <= 1)
-            return true;
-        if (iterations_disjoint(v, a, b))
-            return true;
-    }
-    return wholly_disjoint(v, a, b);
+    return (a->team && b->team && a->nteam == b->nteam &&
+            (a->team == b->team || !v->k->threads) && same_iteration(v, a, b, 0, a->nteam)) ||
+           wholly_disjoint(v, a, b);
+}
+
+/* Between two syncs of one block. */
+static bool same_thread_of_block(const Verify *v, const Access *a, const Access *b)
+{
+    return (a->npar == b->npar && a->npar > a->nteam &&
+            same_iteration(v, a, b, a->nteam, a->npar)) ||
+           wholly_disjoint(v, a, b);
 }
 
 static bool is_argument(const KBuf *b)
@@ -705,6 +818,25 @@ static Status check_shared_pair(const Verify *v, const Access *a, const Access *
                   v->k->buf[o->node->buf].rank ? ix_text(v, o->node->ix[d < y->rank ? d : 0]) : "");
 }
 
+/* The threads of a block, between two of its syncs. */
+static Status check_block_pair(const Verify *v, const Access *a, const Access *b)
+{
+    if (!a->team || a->team->bind != BIND_TEAM || a->team != b->team || a->sync != b->sync ||
+        (!a->write && !b->write))
+        return ST_OK;
+    const Meet meet = buffers_meet(v, a->node->buf, b->node->buf);
+    if (meet == MEET_NEVER || (meet == MEET_EQUAL && same_thread_of_block(v, a, b)))
+        return ST_OK;
+    const Access *w = a->write ? a : b, *o = a->write ? b : a;
+    const KBuf *x = &v->k->buf[w->node->buf];
+    if (x->slots && a->again == b->again && a->node->buf == b->node->buf &&
+        a->node->ix[0] != b->node->ix[0])
+        return ST_OK; /* other slots at every step: kir_verify_slots */
+    return REFUSE(v, "no sync between a store to %s[..%s] by one thread of a block and a %s by another",
+                  x->name, x->rank ? ix_text(v, w->node->ix[x->rank - 1]) : "",
+                  o->write ? "store" : "load");
+}
+
 static bool before(const Access *w, const Access *r)
 {
     return w->seq < r->seq || (w->outer && w->outer == r->outer);
@@ -754,15 +886,29 @@ static Status check_written(const Verify *v, const Access *r)
     return REFUSE(v, "%s is read before it is written", v->k->buf[r->node->buf].name);
 }
 
+static bool places_equal(const Access *a, const Access *b, int rank)
+{
+    bool same = true;
+    for (int d = 0; d < rank && same; d++) {
+        const Place *p = &a->dim[d], *q = &b->dim[d];
+        same = p->range.lo == q->range.lo && p->range.hi == q->range.hi &&
+               a->node->ix[d] == b->node->ix[d];
+        for (int k = 0; k < a->npar && same; k++)
+            same = p->along[k].rest.lo == q->along[k].rest.lo &&
+                   p->along[k].rest.hi == q->along[k].rest.hi;
+    }
+    return same;
+}
+
 /* Equal accesses of one iteration need to be compared once. */
 static bool access_repeats(const Verify *v, const Access *a, const Access *b)
 {
     const KBuf *x = &v->k->buf[a->node->buf];
-    return a->team && a->node->buf == b->node->buf && a->team == b->team &&
+    return a->team && a->node->buf == b->node->buf && a->team == b->team && a->npar == b->npar &&
+           !memcmp(a->par, b->par, sizeof *a->par * (size_t)a->npar) &&
+           !memcmp(a->at, b->at, sizeof *a->at * (size_t)a->npar) && a->sync == b->sync && a->again == b->again &&
            a->segment == b->segment && a->write == b->write && a->node->lanes == b->node->lanes &&
-           a->outer == b->outer && a->inner == b->inner &&
-           !memcmp(a->dim, b->dim, (size_t)x->rank * sizeof *a->dim) &&
-           !memcmp(a->node->ix, b->node->ix, (size_t)x->rank * sizeof *a->node->ix);
+           a->outer == b->outer && a->inner == b->inner && places_equal(a, b, x->rank);
 }
 
 static int order_access(const void *pa, const void *pb)
@@ -787,15 +933,17 @@ static Status check_accesses(const Verify *v)
         const KBuf *b = &v->k->buf[a[i]->node->buf];
         if (!a[i]->write && b->cls != BUF_IN)
             TRY(check_written(v, a[i]));
-        if (b->cls == BUF_PRIVATE) {
-            if (!a[i]->write)
-                TRY(check_private_read(v, a[i]));
+        if (b->cls == BUF_PRIVATE && !a[i]->write)
+            TRY(check_private_read(v, a[i]));
+        if (b->cls == BUF_PRIVATE && !v->k->threads)
             continue;
-        }
         for (uint32_t j = i; j < n; j++) {
             if (a[j]->node->buf != a[i]->node->buf && !b->aliased)
                 break; /* sorted by buffer */
-            TRY(check_shared_pair(v, a[i], a[j]));
+            if (b->cls != BUF_PRIVATE)
+                TRY(check_shared_pair(v, a[i], a[j]));
+            if (v->k->threads)
+                TRY(check_block_pair(v, a[i], a[j]));
         }
     }
     return ST_OK;

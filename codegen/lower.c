@@ -13,14 +13,14 @@
 
 /* ---- tiles ------------------------------------------------------------------------------- */
 
-static void at_point(Low *l, int i)
+void low_at(Low *l, int i)
 {
     for (int a = 0; a < l->n->naxis; a++)
         l->env[l->n->axis[a]] = ix_shift(l->p, l->base[a], l->point[i].off[a]);
     l->w = l->point[i].lanes;
 }
 
-static double identity(Op rop, RegType reg)
+double low_identity(Op rop, RegType reg)
 {
     if (rop == OP_add)
         return 0;
@@ -43,12 +43,12 @@ static Val stage_key(Low *l, StageId acc, Key *key)
     return low_known(l, EXPR_VALUE_OF | acc, key);
 }
 
-typedef struct Batch { /* reductions over the same axes: one loop */
-    const Stage *st[MAX_NEST_REDS];
-    int n;
-    Val *part; /* row: accumulators by point, stage, vector */
-    int nv;
-} Batch;
+void low_known_as(Low *l, const Stage *st, Val v)
+{
+    Key key;
+    stage_key(l, st->acc, &key);
+    low_remember(l, EXPR_VALUE_OF | st->acc, &key, v);
+}
 
 static const Stage *root_of(const Low *l, const Batch *b, int j)
 {
@@ -67,7 +67,7 @@ static void start_accumulators(Low *l, const Batch *b)
 {
     for (int j = 0; j < b->n; j++)
         for (int i = 0; i < l->npoint; i++) {
-            at_point(l, i);
+            low_at(l, i);
             Key key;
             const StageId acc = b->st[j]->acc;
             if (stage_key(l, acc, &key))
@@ -80,7 +80,7 @@ static void start_accumulators(Low *l, const Batch *b)
                 if (l->vec)
                     first = low_splat(l, first);
             } else {
-                first = low_const(l, identity(b->st[j]->rop, reg), reg);
+                first = low_const(l, low_identity(b->st[j]->rop, reg), reg);
                 if (l->vec)
                     first = low_splat(l, first);
             }
@@ -103,12 +103,12 @@ static int tile_vectors(const Low *l)
 
 /* Row by row, all vectors of a row together: then only the vectors of one operand and a single
  * broadcast are live beside the accumulators, and nothing is spilled. */
-static void accumulate(Low *l, const Batch *b)
+void low_accumulate(Low *l, const Batch *b)
 {
     const int nv = tile_vectors(l), rows = l->npoint / nv;
     for (int i = 0; i < l->npoint; i++)
         for (int j = 0; j < b->n; j++) {
-            at_point(l, i % nv * rows + i / nv);
+            low_at(l, i % nv * rows + i / nv);
             Val v = low_value(l, b->st[j]->e);
             if (l->vec)
                 v = low_splat(l, v);
@@ -122,7 +122,7 @@ static void red_loops(Low *l, const Batch *b, int depth)
 {
     const Stage *st = b->st[0];
     if (depth == st->nred) {
-        accumulate(l, b);
+        low_accumulate(l, b);
         return;
     }
     const Var r = st->red[depth];
@@ -150,7 +150,7 @@ static void row_vectors(Low *l, const Batch *b, Ix at, int64_t from, int64_t to)
         const int w = to - q < l->lanes ? (int)(to - q) : l->lanes;
         for (int i = 0; i < l->npoint; i++)
             for (int j = 0; j < b->n; j++) {
-                at_point(l, i);
+                low_at(l, i);
                 l->env[r] = ix_shift(l->p, at, q);
                 l->vec = r;
                 l->w = w;
@@ -161,7 +161,7 @@ static void row_vectors(Low *l, const Batch *b, Ix at, int64_t from, int64_t to)
                     t->nargs = 1;
                     t->arg[0] = v;
                     t->lanes = (uint8_t)w;
-                    t->value = identity(b->st[j]->rop, low_reg(l, v));
+                    t->value = low_identity(b->st[j]->rop, low_reg(l, v));
                     v = t->dst = kir_val(l->k, low_reg(l, v), true);
                 }
                 const int64_t which = (q - from) / l->lanes % b->nv;
@@ -208,7 +208,7 @@ static void row_reduce(Low *l, Batch *b)
     for (int i = 0; i < l->npoint * b->n * b->nv; i++) {
         const Stage *s = b->st[i / b->nv % b->n];
         const RegType reg = stages_expr(l->s, s->e)->reg;
-        b->part[i] = low_accumulator(l, low_splat(l, low_const(l, identity(s->rop, reg), reg)));
+        b->part[i] = low_accumulator(l, low_splat(l, low_const(l, low_identity(s->rop, reg), reg)));
     }
     row_loops(l, b, 0);
     for (int i = 0; i < l->npoint; i++)
@@ -225,16 +225,14 @@ static void row_reduce(Low *l, Batch *b)
             n->nargs = 1;
             n->arg[0] = v;
             n->dst = kir_val(l->k, low_reg(l, v), false);
-            at_point(l, i);
-            Key key;
-            stage_key(l, b->st[j]->acc, &key);
-            low_remember(l, EXPR_VALUE_OF | b->st[j]->acc, &key, n->dst);
+            low_at(l, i);
+            low_known_as(l, b->st[j], n->dst);
         }
 }
 
 /* ---- a tile's work ----------------------------------------------------------------------- */
 
-static void reductions(Low *l)
+void low_batches(Low *l, void (*f)(Low *l, Batch *b))
 {
     const Nest *n = l->n;
     bool done[MAX_NEST_REDS] = { false };
@@ -251,30 +249,36 @@ static void reductions(Low *l)
             done[j] = true;
             b.st[b.n++] = st;
         }
-        if (n->row) {
-            row_reduce(l, &b);
-        } else {
-            start_accumulators(l, &b);
-            red_loops(l, &b, 0);
-        }
+        f(l, &b);
     }
 }
 
-static void tile_body(Low *l, bool zero)
+void low_contract(Low *l, Batch *b)
 {
-    const uint32_t known = l->nknown;
-    if (!zero)
-        reductions(l);
+    start_accumulators(l, b);
+    red_loops(l, b, 0);
+}
+
+void low_roots(Low *l, bool zero)
+{
     for (int i = 0; i < l->n->nroot; i++)
         for (int j = 0; j < l->npoint; j++) {
             const Stage *st = &l->s->stage[l->n->root[i]];
-            at_point(l, j);
+            low_at(l, j);
             const Val v = zero ? low_const(l, 0, REG_F32) : low_value(l, st->e);
             if (st->pick)
                 l->env[st->pick] = low_pick(l, stages_expr(l->s, st->e));
             for (int k = 0; k < st->nstore; k++)
                 low_store(l, &st->store[k], v);
         }
+}
+
+static void tile_body(Low *l, bool zero)
+{
+    const uint32_t known = l->nknown;
+    if (!zero)
+        low_batches(l, l->n->row ? row_reduce : low_contract);
+    low_roots(l, zero);
     low_forget(l, known);
 }
 
@@ -435,41 +439,54 @@ static void lower_phase(Low *l, const Phase *ph)
     l->span[ph->team] = all;
 }
 
-Status plan_lower(Ctx *cx, Arena *arena, const Target *t, const Plan *plan, Kir **out)
+/* ---- the kernel -------------------------------------------------------------------------- */
+
+static Var greatest_var(const Stages *s)
 {
-    Low l = {
-        .cx = cx, .arena = arena, .s = plan->s, .p = plan->s->pool, .plan = plan, .lanes = t->lanes
-    };
-    l.k = kir_new(arena, l.p, t->lanes);
-    l.tail = &l.k->body;
-    Var most = l.s->seq;
-    for (uint32_t i = 0; i < l.s->nstage; i++) {
-        const Stage *st = &l.s->stage[i];
+    Var most = s->seq;
+    for (uint32_t i = 0; i < s->nstage; i++) {
+        const Stage *st = &s->stage[i];
         for (int j = 0; j < st->naxis; j++)
             most = st->axis[j] > most ? st->axis[j] : most;
         for (int j = 0; j < st->nred; j++)
             most = st->red[j] > most ? st->red[j] : most;
     }
-    for (uint32_t i = 0; i < l.s->npick; i++)
-        most = l.s->pick[i].var > most ? l.s->pick[i].var : most;
-    l.nenv = most + 1u;
-    l.env = arena_array(arena, Ix, l.nenv);
-    memset(l.env, 0xff, sizeof *l.env * l.nenv);
-    l.span = arena_array(arena, Span, l.nenv);
-    for (uint32_t i = 0; i < l.s->nstage; i++) {
-        const Stage *st = &l.s->stage[i];
+    for (uint32_t i = 0; i < s->npick; i++)
+        most = s->pick[i].var > most ? s->pick[i].var : most;
+    return most;
+}
+
+void low_begin(Low *l, Ctx *cx, Arena *arena, const Plan *plan, int lanes)
+{
+    *l = (Low){
+        .cx = cx, .arena = arena, .s = plan->s, .p = plan->s->pool, .plan = plan, .lanes = lanes
+    };
+    l->k = kir_new(arena, l->p, lanes);
+    l->tail = &l->k->body;
+    l->nenv = greatest_var(l->s) + 1u;
+    l->env = arena_array(arena, Ix, l->nenv);
+    memset(l->env, 0xff, sizeof *l->env * l->nenv);
+    l->span = arena_array(arena, Span, l->nenv);
+    for (uint32_t i = 0; i < l->s->nstage; i++) {
+        const Stage *st = &l->s->stage[i];
         for (int j = 0; j < st->naxis + st->nred; j++) {
             const Var v = j < st->naxis ? st->axis[j] : st->red[j - st->naxis];
-            l.span[v] = (Span){ ix_const(l.p, 0), ix_var_count(l.p, v) };
+            l->span[v] = (Span){ ix_const(l->p, 0), ix_var_count(l->p, v) };
         }
     }
-    l.buf = arena_array(arena, BufId, l.s->nbuf);
-    for (uint32_t b = 0; b < l.s->nbuf; b++)
-        low_buf(&l, (uint16_t)b);
+    l->buf = arena_array(arena, BufId, l->s->nbuf);
+    for (uint32_t b = 0; b < l->s->nbuf; b++)
+        low_buf(l, (uint16_t)b);
+    l->k->shared_bytes = plan->shared_bytes;
+    l->k->private_bytes = plan->private_bytes;
+}
+
+Status plan_lower(Ctx *cx, Arena *arena, const Target *t, const Plan *plan, Kir **out)
+{
+    Low l;
+    low_begin(&l, cx, arena, plan, t->lanes);
     for (int i = 0; i < plan->nphase; i++)
         lower_phase(&l, &plan->phase[i]);
-    l.k->shared_bytes = plan->shared_bytes;
-    l.k->private_bytes = plan->private_bytes;
     *out = l.k;
     return ST_OK;
 }

@@ -61,6 +61,25 @@ typedef struct Open {
     uint32_t known;
 } Open;
 
+/* Reductions of one nest over the same axes: one loop. */
+typedef struct Batch {
+    const Stage *st[MAX_NEST_REDS];
+    int n;
+    Val *part; /* row: accumulators by point, stage, vector */
+    int nv;
+} Batch;
+
+/* Everything but the kernel's nodes: environment, spans and buffers of the plan. */
+void low_begin(Low *l, Ctx *cx, Arena *arena, const Plan *plan, int lanes);
+void low_at(Low *l, int point); /* stands at that point of the tile */
+double low_identity(Op rop, RegType reg);
+/* Calls f for each batch of the nest l->n. */
+void low_batches(Low *l, void (*f)(Low *l, Batch *b));
+void low_contract(Low *l, Batch *b);   /* in registers, an accumulator a point */
+void low_accumulate(Low *l, const Batch *b); /* one step of it, at the present reduced axes */
+void low_known_as(Low *l, const Stage *st, Val v); /* v is what st reduces to at this point */
+void low_roots(Low *l, bool zero);     /* computes and stores the roots of l->n at every point */
+
 KNode *low_put(Low *l, KOp op); /* appends a node */
 Val low_const(Low *l, double value, RegType reg);
 Val low_ew(Low *l, Op op, RegType reg, bool vec, int nargs, const Val *arg);

@@ -26,6 +26,8 @@ static void print_nest(const Plan *p, const Nest *n, Strbuf *out)
         if (n->tile[i] > 1 || vec)
             strbuf_printf(out, ":%d%s", n->tile[i], vec ? "v" : "");
     }
+    if (n->lanes)
+        strbuf_printf(out, " by %d threads", n->lanes);
     if (n->kaxis)
         strbuf_printf(out, " blocks of %s:%lld", ix_var_name(p->s->pool, n->kaxis),
                       (long long)n->kstep);
@@ -42,11 +44,13 @@ void plan_print(const Plan *p, Strbuf *out)
     for (int i = 0; i < p->nphase; i++) {
         const Phase *ph = &p->phase[i];
         strbuf_printf(out, "  %s%s", ph->barrier ? "barrier, " : "",
-                      ph->each ? "each thread" : "team");
-        if (ph->team)
+                      ph->each   ? "each thread"
+                      : ph->flat ? "all threads"
+                                 : "team");
+        if (ph->team && !ph->flat)
             strbuf_printf(out, " %s in blocks of %lld", ix_var_name(p->s->pool, ph->team),
                           (long long)ph->block);
-        else if (!ph->each)
+        else if (!ph->each && !ph->flat)
             strbuf_add(out, " of one");
         strbuf_putc(out, '\n');
         for (int j = 0; j < ph->nnest; j++)

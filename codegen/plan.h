@@ -30,6 +30,7 @@ typedef struct Nest {
     Var kaxis;     /* outermost reduced axis, walked in blocks of kstep around all loops: */
     int64_t kstep; /* accumulators then start from what is stored; kaxis 0: not blocked */
     uint8_t when;
+    int lanes; /* GPU: threads that share the reductions of a point: 0 for one, 32, or the block's */
 } Nest;
 
 typedef struct Phase {
@@ -38,6 +39,7 @@ typedef struct Phase {
     Var team; /* axis shared out over the threads in blocks; 0: one thread does it all */
     int64_t block;
     bool each;    /* every thread runs it for itself, into private buffers */
+    bool flat;    /* GPU: one nest, its tiles shared out over all threads of all blocks */
     bool barrier; /* before it */
 } Phase;
 
@@ -48,12 +50,17 @@ typedef struct Plan {
     int64_t *offset; /* of each buffer in its workspace, bytes */
     int64_t shared_bytes, private_bytes;
     double points; /* elementary operations of one call, roughly */
+    int threads;   /* GPU: of a block; 0 on a CPU */
     const char *planner;
 } Plan;
 
 /* The planner for CPUs: groups stages into nests and phases, chooses axes, tiles and copies.
  * plain: no vectors, tiles or copies, and every value stored (the last resort). */
 Status plan_cpu(Ctx *cx, Arena *arena, const Target *t, const Graph *body, bool plain, Plan **out);
+
+/* The planner for GPUs, over the same phases: a block of threads for a block of the team axis, whose
+ * temporaries are in shared memory, or all threads for the tiles of a phase that is one nest. */
+Status plan_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *body, bool plain, Plan **out);
 
 /* plan_units.c: the nests of all stages, in an order in which they may run.  plain: one a root. */
 Nest *plan_units(Arena *arena, Stages *s, bool plain, int *nnest);
@@ -66,7 +73,8 @@ void plan_copies(Stages *s, const Target *t, Nest *n, bool invariant_too, Phase 
 void phase_take(Arena *arena, Phase *ph, const Nest *n); /* appends a copy of n */
 void plan_print(const Plan *p, Strbuf *out);
 
-/* lower.c: the plan as a kernel. */
+/* lower.c, lower_cuda.c: the plan as a kernel. */
 Status plan_lower(Ctx *cx, Arena *arena, const Target *t, const Plan *p, Kir **out);
+Status plan_lower_cuda(Ctx *cx, Arena *arena, const Plan *p, Kir **out);
 
 #endif

@@ -2,10 +2,10 @@
 /* The part of planning that is the same on every machine: stages to nests to phases.
  *
  * plan_units.c makes nests of the stages; what is computed in two nests is stored and the stages
- * are built again.  Nests that can share one parallel axis, each iteration reading only what it wrote itself, become one
- * phase: no barrier, and their temporaries shrink to a block of that axis, private to a thread of
- * the team (on a GPU: to a block of threads).  Everything else waits for a barrier.  A scan is
- * always one phase. */
+ * are built again.  Nests that can share one parallel axis, each iteration reading only what it
+ * wrote itself, become one phase: no barrier, and their temporaries shrink to a block of that axis,
+ * private to a thread of the team (on a GPU: to a block of threads).  Everything else waits for a
+ * barrier.  A scan is always one phase. */
 #include "codegen/planner.h"
 
 #include <string.h>

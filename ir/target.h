@@ -8,7 +8,8 @@
 typedef struct Target {
     int     lanes;         /* f32 lanes of a vector: 4, 8 or 16 */
     int     vector_regs;   /* 16 or 32 */
-    int     threads;       /* of the team that will run the kernels, >= 1 */
+    int     threads;       /* of the team that will run the kernels, >= 1; GPU: multiprocessors */
+    int64_t smem_bytes;    /* GPU: shared memory that a block may have; 0 on a CPU */
     int64_t l1_bytes, l2_bytes;
     /* NULL when a planner other than the last resort takes this fusion body, else why not. */
     const char *(*refuse)(const struct Target *t, const Graph *body);

@@ -114,6 +114,19 @@ static double worst_error(const Tensor *got, const Tensor *ref)
     return worst;
 }
 
+static void check_cuda(Ctx *cx, Arena *arena, const Graph *g, Ref fusion, const char *text)
+{
+    const Target target = { .lanes = 1, .threads = 4, .smem_bytes = 48 << 10 };
+    Kernel k;
+    cx->msg[0] = 0;
+    if (kernel_build_cuda(cx, arena, &target, g, fusion, &k) != ST_OK)
+        fail_msg("%s\n%s", cx->msg, text);
+    if (getenv("GTC_DUMP_KERNELS"))
+        fprintf(stderr, "//KERNEL\n%s\n", k.source);
+    if (strcmp(k.planner, "cuda") != 0)
+        fail_msg("the last resort had to take it: %s\n%s", cx->msg, text);
+}
+
 /* all: every vector width and one to three threads, not just two. */
 static void check_body(const char *text, bool all)
 {
@@ -139,6 +152,7 @@ static void check_body(const char *text, bool all)
     if (eval_graph(&cx, body, EVAL_F64, arena, in, ref) != ST_OK)
         fail_msg("%s", cx.msg);
     const char *dump = getenv("GTC_DUMP_KERNELS");
+    check_cuda(&cx, arena, g, fusion, text);
     for (int lanes = machine_lanes(); lanes >= 4; lanes /= 2)
         for (int nt = 1; nt <= 3; nt++) {
             if (nt != 2 && (!all || lanes != machine_lanes()))

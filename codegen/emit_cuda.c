@@ -1,0 +1,597 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* KIR as CUDA C, in the part of the language that is C11 too, so that a host compiler takes it
+ * (prelude_cuda.inc has what is not plain C).
+ *
+ * Each part of the kernel between barriers is a function of its own, a launch.  Its grid holds the
+ * blocks of all its loops over the team, one behind the other: a block finds by its number which of
+ * them it belongs to, and does one iteration.  Loops over all threads get as many blocks as they
+ * have iterations for, up to a limit, and step by the number of their threads.
+ *
+ * Loops that are shared out together become one number, taken apart by / and %: the last of them
+ * runs fastest, so neighbouring threads have neighbouring iterations of it.
+ *
+ * Indices are int where no flat index, loop or sum in the kernel goes beyond; else 64 bits. */
+#include "codegen/emit.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "codegen/kernel.h"
+#include "ir/base/size.h"
+
+enum { MAX_GRID_BLOCKS = 4096, MAX_ITEMS = 4096, MAX_TOGETHER = 32, SCRATCH_BYTES = 256 };
+
+typedef struct Item { /* a top-level loop of a launch */
+    const KNode *loop;
+    int64_t blocks, count; /* count: iterations of all loops that are shared out together */
+} Item;
+
+typedef struct Cuda {
+    Emit e;
+    const char *index;    /* the type of indices */
+    int64_t from, blocks; /* of the item: the block it starts with, and how many it has */
+    bool scratch;         /* a reduction over the block was met */
+} Cuda;
+
+static const char REG_SUFFIX[] = {
+    [REG_F32] = 'f', [REG_I32] = 'i', [REG_I64] = 'l', [REG_BOOL] = 'b'
+};
+static const char *const REG_TYPE[] = {
+    [REG_F32] = "float", [REG_I32] = "int", [REG_I64] = "gtc_i64", [REG_BOOL] = "int"
+};
+
+static const char *memory_type(DType dt)
+{
+    switch (dt) {
+    case DT_F32:
+        return "float";
+    case DT_F16:
+    case DT_BF16:
+        return "gtc_u16";
+    case DT_I32:
+        return "int";
+    case DT_I64:
+        return "gtc_i64";
+    case DT_U8:
+    case DT_BOOL:
+        return "gtc_u8";
+    default:
+        gtc_assert(0, "a kernel buffer of %s", dtype_name(dt));
+        return NULL;
+    }
+}
+
+/* ---- values ------------------------------------------------------------------------------ */
+
+static void put_load(Emit *e, const KNode *n)
+{
+    const KBuf *b = &e->k->buf[n->buf];
+    const RegType reg = e->k->val[n->dst].reg;
+    const bool half = b->dt == DT_F16 || b->dt == DT_BF16;
+    gtc_assert(!e->k->val[n->dst].vec, "a vector on a GPU");
+    if (n->nguard) {
+        emit_guards(e, n);
+        strbuf_add(e->out, " ? ");
+    }
+    if (half)
+        strbuf_printf(e->out, "gtc_f_from_%s(", emit_memory_suffix(b->dt));
+    emit_element(e, n);
+    strbuf_add(e->out, half ? ")" : b->dt == DT_BOOL ? " != 0" : "");
+    if (n->nguard) {
+        strbuf_add(e->out, " : ");
+        emit_constant(e, reg, n->value);
+    }
+}
+
+static void put_cast(Emit *e, const KNode *n)
+{
+    const RegType from = e->k->val[n->arg[0]].reg, to = e->k->val[n->dst].reg;
+    const char *name = "";
+    if (from == to) {
+        emit_val(e, n->arg[0]);
+    } else if (to == REG_BOOL) {
+        emit_val(e, n->arg[0]);
+        strbuf_add(e->out, " != 0");
+    } else {
+        if (from == REG_F32)
+            name = to == REG_I32 ? "gtc_i_from_f" : "gtc_l_from_f";
+        else if (from == REG_I64 && to == REG_I32)
+            name = "gtc_i_from_l";
+        else if (from != REG_BOOL || to != REG_I32)
+            name = to == REG_F32 ? "(float)" : "(gtc_i64)";
+        strbuf_printf(e->out, "%s(", name);
+        emit_val(e, n->arg[0]);
+        strbuf_putc(e->out, ')');
+    }
+}
+
+/* The op's text with operands in place of x0 x1 x2, and the type's letter behind the names of the
+ * prelude's functions; integers wrap around by functions of their own. */
+static const char *ew_text(const Emit *e, const KNode *n, char *own, size_t size)
+{
+    const RegType reg = e->k->val[n->arg[n->ew == OP_select]].reg;
+    const bool integer = reg == REG_I32 || reg == REG_I64;
+    if (reg == REG_BOOL && (n->ew == OP_max || n->ew == OP_min))
+        return n->ew == OP_max ? "x0 | x1" : "x0 & x1";
+    if (integer && n->ew == OP_neg)
+        return "gtc_neg(x0)";
+    if (integer && (n->ew == OP_add || n->ew == OP_sub || n->ew == OP_mul || n->ew == OP_div)) {
+        snprintf(own, size, "gtc_%s(x0, x1)", op_info[n->ew].name);
+        return own;
+    }
+    gtc_assert(emit_value[n->ew], "%s is not elementwise", op_info[n->ew].name);
+    return emit_value[n->ew];
+}
+
+static void put_ew(Emit *e, const KNode *n)
+{
+    char own[48];
+    if (n->ew == OP_cast) {
+        put_cast(e, n);
+        return;
+    }
+    const char suffix = REG_SUFFIX[e->k->val[n->arg[n->ew == OP_select]].reg];
+    bool name = false;
+    for (const char *c = ew_text(e, n, own, sizeof own); *c; c++) {
+        const bool word = isalnum((unsigned char)*c) || *c == '_';
+        if (*c == 'x' && !name && c[1] >= '0' && c[1] < '0' + n->nargs) {
+            emit_val(e, n->arg[*++c - '0']);
+            continue;
+        }
+        if (name && *c == '(')
+            strbuf_printf(e->out, "_%c", suffix);
+        name = word && (name || isalpha((unsigned char)*c));
+        strbuf_putc(e->out, *c);
+    }
+}
+
+static void put_rand(Emit *e, const KNode *n)
+{
+    strbuf_add(e->out, "gtc_rand_f(");
+    for (int i = 0; i < 4; i++) {
+        strbuf_add(e->out, "(gtc_u32)");
+        emit_val(e, n->arg[i]);
+        strbuf_add(e->out, ", ");
+    }
+    emit_val(e, n->arg[4]);
+    strbuf_putc(e->out, ')');
+}
+
+static void put_value(Cuda *c, const KNode *n, int64_t along)
+{
+    Emit *e = &c->e;
+    const RegType reg = e->k->val[n->dst].reg;
+    switch (n->op) {
+    case K_INDEX:
+        strbuf_printf(e->out, "(%s)(", REG_TYPE[reg]);
+        ix_print(e->k->pool, n->ix[0], e->out);
+        strbuf_putc(e->out, ')');
+        break;
+    case K_LOAD:
+        put_load(e, n);
+        break;
+    case K_EW:
+        put_ew(e, n);
+        break;
+    case K_RAND:
+        put_rand(e, n);
+        break;
+    case K_ACC:
+    case K_SET:
+        emit_val(e, n->arg[0]);
+        break;
+    case K_ACROSS:
+        strbuf_printf(e->out, "gtc_%s_%s_%c(", along == 32 ? "warp" : "block", op_info[n->ew].name,
+                      REG_SUFFIX[reg]);
+        emit_val(e, n->arg[0]);
+        if (along == 32)
+            strbuf_add(e->out, ", __LINE__)");
+        else
+            strbuf_printf(e->out, ", (%s *)scratch, %d, __LINE__)", REG_TYPE[reg], (int)along / 32);
+        c->scratch |= along != 32;
+        break;
+    default:
+        gtc_assert(0, "KIR node %d has no value on a GPU", n->op);
+    }
+}
+
+/* ---- loops ------------------------------------------------------------------------------- */
+
+static int64_t loop_count(const Emit *e, const KNode *n)
+{
+    return ix_var_count(e->k->pool, n->var);
+}
+
+/* n and the loops right in it that are shared out with it. */
+static int together(const Emit *e, const KNode *n, const KNode **loop, int64_t *count)
+{
+    int k = 0;
+    const KNode *in = n;
+    *count = 1;
+    for (; in && in->op == K_LOOP && in->bind == n->bind; in = in->body) {
+        gtc_assert(k < MAX_TOGETHER, "more than %d loops in each other", MAX_TOGETHER);
+        loop[k++] = in;
+        *count = size_mul(*count, loop_count(e, in));
+        if (in->bind == BIND_TEAM)
+            break;
+    }
+    return k;
+}
+
+/* Each loop's variable out of their common number. */
+static void put_digits(Cuda *c, const KNode *const *loop, int n, const char *number)
+{
+    Emit *e = &c->e;
+    int64_t below = 1;
+    for (int i = n - 1; i >= 0; i--) {
+        const int64_t count = loop_count(e, loop[i]);
+        if (count == 1)
+            continue; /* its variable is 0 in every index */
+        emit_line(e);
+        strbuf_printf(e->out, "const %s %s = ", c->index, ix_var_name(e->k->pool, loop[i]->var));
+        if (below > 1)
+            strbuf_printf(e->out, i ? "%s / %lld %% %lld;\n" : "%s / %lld;\n", number,
+                          (long long)below, (long long)count);
+        else
+            strbuf_printf(e->out, i ? "%s %% %lld;\n" : "%s;\n", number, (long long)count);
+        below *= count;
+    }
+}
+
+static void put_nodes(Cuda *c, const KNode *n, int64_t along);
+
+static void put_inside(Cuda *c, const KNode *body, int64_t along)
+{
+    c->e.indent++;
+    put_nodes(c, body, along);
+    c->e.indent--;
+    emit_line(&c->e);
+    strbuf_add(c->e.out, "}\n");
+}
+
+/* Shared out over `threads`, of which this is `me`. */
+static void put_shared_loop(Cuda *c, const KNode *n, const char *me, int64_t threads)
+{
+    Emit *e = &c->e;
+    const KNode *loop[MAX_TOGETHER];
+    int64_t count;
+    const int k = together(e, n, loop, &count);
+    const char *number = arena_printf(e->k->arena, "n%u", (unsigned)loop[0]->var);
+    if (count == 0)
+        return;
+    emit_line(e);
+    if (count > threads)
+        strbuf_printf(e->out, "for (%s %s = %s; %s < %lld; %s += %lld) {\n", c->index, number, me,
+                      number, (long long)count, number, (long long)threads);
+    else if (count < threads)
+        strbuf_printf(e->out, "if (%s < %lld) {\n", me, (long long)count);
+    else
+        strbuf_add(e->out, "{\n");
+    e->indent++;
+    put_digits(c, loop, k, count > threads ? number : me);
+    e->indent--;
+    put_inside(c, loop[k - 1]->body, loop_count(e, loop[k - 1]));
+}
+
+static void put_loop(Cuda *c, const KNode *n, int64_t along)
+{
+    Emit *e = &c->e;
+    const char *v = ix_var_name(e->k->pool, n->var);
+    const int64_t count = loop_count(e, n);
+    if (count == 0)
+        return;
+    if (n->bind == BIND_THREAD) {
+        put_shared_loop(c, n, "tid", e->k->threads);
+        return;
+    }
+    if (n->bind == BIND_UNROLL && count > 1) {
+        emit_line(e);
+        strbuf_printf(e->out, "GTC_UNROLL(%d)\n", n->unroll ? n->unroll : 1);
+    }
+    emit_line(e);
+    if (count == 1)
+        strbuf_add(e->out, "{\n");
+    else
+        strbuf_printf(e->out, "for (%s %s = 0; %s < %lld; %s++) {\n", c->index, v, v,
+                      (long long)count, v);
+    put_inside(c, n->body, along);
+}
+
+static void put_store(Emit *e, const KNode *n)
+{
+    const KBuf *b = &e->k->buf[n->buf];
+    const bool half = b->dt == DT_F16 || b->dt == DT_BF16,
+               byte = b->dt == DT_U8 || b->dt == DT_BOOL;
+    emit_element(e, n);
+    strbuf_add(e->out, " = ");
+    if (half)
+        strbuf_printf(e->out, "gtc_%s_from_f(", emit_memory_suffix(b->dt));
+    strbuf_add(e->out, byte ? "(gtc_u8)" : "");
+    emit_val(e, n->arg[0]);
+    strbuf_add(e->out, half ? ");\n" : ";\n");
+}
+
+static void put_node(Cuda *c, const KNode *n, int64_t along)
+{
+    Emit *e = &c->e;
+    if (n->op == K_LOOP) {
+        put_loop(c, n, along);
+        return;
+    }
+    if (n->op == K_CONST) {
+        e->constant[n->dst] = &n->value;
+        return;
+    }
+    emit_line(e);
+    switch (n->op) {
+    case K_WHEN:
+        strbuf_add(e->out, "if (");
+        emit_guards(e, n);
+        strbuf_add(e->out, ") {\n");
+        put_inside(c, n->body, along);
+        return;
+    case K_SYNC:
+        strbuf_add(e->out, "gtc_bar();\n");
+        return;
+    case K_NOTE:
+        strbuf_add(e->out, "/* ");
+        emit_comment_text(e->out, n->text, strlen(n->text));
+        strbuf_add(e->out, " */\n");
+        return;
+    case K_STORE:
+        put_store(e, n);
+        return;
+    case K_PICK:
+        strbuf_printf(e->out, "const %s %s = (%s)gtc_pick(", c->index,
+                      ix_var_name(e->k->pool, n->var), c->index);
+        emit_vals(e, n->arg, 1);
+        strbuf_printf(e->out, ", %lld);\n", (long long)ix_var_count(e->k->pool, n->var));
+        return;
+    case K_SET:
+        strbuf_printf(e->out, "a%u = ", n->dst);
+        break;
+    case K_ACC:
+        strbuf_printf(e->out, "%s a%u = ", REG_TYPE[e->k->val[n->dst].reg], n->dst);
+        break;
+    default:
+        strbuf_printf(e->out, "const %s v%u = ", REG_TYPE[e->k->val[n->dst].reg], n->dst);
+    }
+    put_value(c, n, along);
+    strbuf_add(e->out, ";\n");
+}
+
+static void put_nodes(Cuda *c, const KNode *n, int64_t along)
+{
+    for (; n; n = n->next)
+        put_node(c, n, along);
+}
+
+/* ---- how wide an index is ---------------------------------------------------------------- */
+
+static bool fits_int(const Emit *e, Ix ix)
+{
+    const IxRange r = ix_range(e->k->pool, ix);
+    return r.lo > r.hi || (r.lo > INT32_MIN / 2 && r.hi < INT32_MAX / 2);
+}
+
+/* Every term of a flat index is computed alone. */
+static bool small_indices(const Emit *e, const KNode *n)
+{
+    for (; n; n = n->next) {
+        const bool access = n->op == K_LOAD || n->op == K_STORE;
+        const KBuf *b = access ? &e->k->buf[n->buf] : NULL;
+        for (int d = 0; access && d < b->rank; d++)
+            if (!fits_int(e, ix_scale(e->k->pool, n->ix[d], b->stride[d])))
+                return false;
+        if ((n->op == K_LOOP || n->op == K_PICK) && loop_count(e, n) > INT32_MAX / 2)
+            return false;
+        for (int i = 0; i < n->nguard; i++)
+            if (!fits_int(e, n->guard[i].ix))
+                return false;
+        if (n->op == K_INDEX && !fits_int(e, n->ix[0]))
+            return false;
+        const KNode *loop[MAX_TOGETHER];
+        int64_t count = 0;
+        if (n->op == K_LOOP && n->bind >= BIND_TEAM)
+            together(e, n, loop, &count);
+        if (count > INT32_MAX / 4 || !small_indices(e, n->body))
+            return false;
+    }
+    return true;
+}
+
+/* ---- launches ---------------------------------------------------------------------------- */
+
+static const KBuf *buffer_of(const Kir *k, BufClass cls, uint32_t arg)
+{
+    for (uint32_t i = 0; i < k->nbuf; i++)
+        if (k->buf[i].cls == cls && k->buf[i].arg == arg)
+            return &k->buf[i];
+    return NULL;
+}
+
+static const char *const UNTYPED = "gtc_u8";
+
+static void put_parameters(const Cuda *c, bool entry)
+{
+    const Kir *k = c->e.k;
+    Strbuf *out = c->e.out;
+    for (uint32_t i = 0; i < k->nin + k->nout; i++) {
+        const bool in = i < k->nin;
+        const KBuf *b = buffer_of(k, in ? BUF_IN : BUF_OUT, in ? i : i - k->nin);
+        const char *type = b ? memory_type(b->dt) : UNTYPED;
+        if (entry)
+            strbuf_printf(out, "*(%s%s *const *)a[%u], ", in ? "const " : "", type, i);
+        else if (b)
+            strbuf_printf(out, "%s%s *%s%s, ", in ? "const " : "", type,
+                          b->aliased ? "" : "__restrict__ ", c->e.name[b - k->buf]);
+        else
+            strbuf_printf(out, "%s%s *unused%u, ", in ? "const " : "", type, i);
+    }
+    const uint32_t n = k->nin + k->nout;
+    if (entry)
+        strbuf_printf(out, "*(gtc_u8 *const *)a[%u], *(gtc_u32 *const *)a[%u]", n, n + 1);
+    else
+        strbuf_add(out, "gtc_u8 *work, gtc_u32 *counters");
+}
+
+static void name_buffers(Emit *e)
+{
+    for (uint32_t i = 0; i < e->k->nbuf; i++) {
+        e->name[i] = e->k->buf[i].name;
+        while (ix_name_taken(e->k->pool, e->name[i]))
+            e->name[i] = arena_printf(e->k->arena, "%s_", e->name[i]);
+    }
+}
+
+static bool uses(const KNode *n, BufId buf)
+{
+    bool found = false;
+    for (; n && !found; n = n->next)
+        found = ((n->op == K_LOAD || n->op == K_STORE) && n->buf == buf) || uses(n->body, buf);
+    return found;
+}
+
+/* Workspace and shared memory that the launch uses. */
+static void put_buffers(Emit *e, const Item *item, int nitem)
+{
+    for (uint32_t i = 0; i < e->k->nbuf; i++) {
+        const KBuf *b = &e->k->buf[i];
+        bool used = false;
+        for (int j = 0; j < nitem && !used; j++) {
+            KNode one = *item[j].loop;
+            one.next = NULL;
+            used = uses(&one, (BufId)i);
+        }
+        if (!used || (b->cls != BUF_SHARED && b->cls != BUF_PRIVATE))
+            continue;
+        const char *type = memory_type(b->dt);
+        emit_line(e);
+        strbuf_printf(e->out, "%s *const %s%s = (%s *)(%s + %lld);\n", type,
+                      b->aliased ? "" : "__restrict__ ", e->name[i], type,
+                      b->cls == BUF_SHARED ? "work" : "gtc_smem()", (long long)b->offset);
+    }
+}
+
+static void find_items(const Emit *e, const KNode *from, const KNode *to, Item *item, int *n)
+{
+    *n = 0;
+    for (; from != to; from = from->next) {
+        if (from->op != K_LOOP)
+            continue;
+        gtc_assert(from->bind == BIND_TEAM || from->bind == BIND_GRID,
+                   "a loop outside of the team");
+        gtc_assert(*n < MAX_ITEMS, "more than %d loops in a launch", MAX_ITEMS);
+        const KNode *loop[MAX_TOGETHER];
+        Item *it = &item[(*n)++];
+        it->loop = from;
+        together(e, from, loop, &it->count);
+        it->blocks = it->count;
+        if (from->bind == BIND_GRID) {
+            it->blocks = size_ceil_div(it->count, e->k->threads);
+            it->blocks = it->blocks > MAX_GRID_BLOCKS ? MAX_GRID_BLOCKS : it->blocks;
+        }
+    }
+}
+
+static void put_item(Cuda *c, const Item *it, bool alone)
+{
+    Emit *e = &c->e;
+    const int64_t threads = size_mul(it->blocks, e->k->threads);
+    if (it->blocks == 0)
+        return;
+    emit_line(e);
+    if (alone)
+        strbuf_add(e->out, "{\n");
+    else if (c->from == 0)
+        strbuf_printf(e->out, "if (bid < %lld) {\n", (long long)it->blocks);
+    else
+        strbuf_printf(e->out, "if (bid >= %lld && bid < %lld) {\n", (long long)c->from,
+                      (long long)(c->from + it->blocks));
+    e->indent++;
+    if (it->loop->bind == BIND_GRID) {
+        emit_line(e);
+        strbuf_printf(e->out, "const %s me = (%s)", c->index, c->index);
+        strbuf_printf(e->out, c->from ? "(bid - %lld)" : "bid", (long long)c->from);
+        strbuf_printf(e->out, " * %d + tid;\n", e->k->threads);
+        put_shared_loop(c, it->loop, "me", threads);
+    } else {
+        if (it->count > 1)
+            emit_line(e);
+        if (it->count > 1)
+            strbuf_printf(e->out, c->from ? "const %s %s = bid - %lld;\n" : "const %s %s = bid;\n",
+                          c->index, ix_var_name(e->k->pool, it->loop->var), (long long)c->from);
+        put_nodes(c, it->loop->body, 0);
+    }
+    e->indent--;
+    emit_line(e);
+    strbuf_add(e->out, "}\n");
+    c->from += it->blocks;
+}
+
+static void put_launch(Cuda *c, const char *entry, const Item *item, int nitem, Launch *launch)
+{
+    Emit *e = &c->e;
+    const Kir *k = e->k;
+    Strbuf body = { 0 }, *out = e->out;
+    e->out = &body;
+    c->from = 0;
+    c->scratch = false;
+    put_buffers(e, item, nitem);
+    for (int i = 0; i < nitem; i++)
+        put_item(c, &item[i], nitem == 1);
+    e->out = out;
+    *launch = (Launch){ .entry = entry,
+                        .blocks = c->from ? c->from : 1,
+                        .threads = k->threads,
+                        .smem = (int32_t)(k->private_bytes + (c->scratch ? SCRATCH_BYTES : 0)) };
+    strbuf_printf(out, "GTC_KERNEL(%d) %s(", k->threads, entry);
+    put_parameters(c, false);
+    strbuf_add(out,
+               ")\n{\n    const int tid = gtc_tid(), bid = gtc_bid();\n    (void)tid, (void)bid, "
+               "(void)work, (void)counters;\n");
+    if (c->scratch)
+        strbuf_printf(out, "    gtc_u8 *const scratch = gtc_smem() + %lld;\n",
+                      (long long)k->private_bytes);
+    strbuf_add(out, strbuf_str(&body));
+    strbuf_printf(out, "}\nGTC_ENTRY(%s, (", entry);
+    put_parameters(c, true);
+    strbuf_add(out, "))\n");
+    strbuf_free(&body);
+}
+
+void emit_cuda(const Kir *k, const char *name, const char *header_comment, Strbuf *out,
+               struct Launch **launch, int32_t *nlaunch)
+{
+    Cuda c = { .e = { .k = k,
+                      .acc = kir_accumulators(k),
+                      .constant = arena_array(k->arena, const double *, k->nval),
+                      .name = arena_array(k->arena, const char *, k->nbuf),
+                      .out = out,
+                      .long_suffix = "LL",
+                      .indent = 1 } };
+    Item *item = arena_array(k->arena, Item, MAX_ITEMS);
+    int32_t parts = 1;
+    for (const KNode *n = k->body; n; n = n->next)
+        parts += n->op == K_BARRIER;
+    *launch = arena_array(k->arena, Launch, parts);
+    *nlaunch = 0;
+    c.index = small_indices(&c.e, k->body) ? "int" : "gtc_i64";
+    name_buffers(&c.e);
+    if (header_comment && *header_comment)
+        emit_header(out, header_comment);
+    for (const KNode *n = k->body; n;) {
+        const KNode *end = n;
+        int nitem;
+        while (end && end->op != K_BARRIER)
+            end = end->next;
+        find_items(&c.e, n, end, item, &nitem);
+        if (nitem) {
+            put_launch(&c, arena_printf(k->arena, "%s_%d", name, *nlaunch), item, nitem,
+                       &(*launch)[*nlaunch]);
+            (*nlaunch)++;
+        }
+        n = end ? end->next : NULL;
+    }
+}

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A plan for GPUs as KIR.  Scalar expressions are instantiated at the points of a tile as on a CPU
+ * (lower.c, lower_value.c), one lane wide; what differs is who runs the tiles.
+ *
+ * The tiles of a nest are one loop an axis, right in each other, shared out over the threads of a
+ * block (THREAD) or of all blocks (GRID).  Where threads share the reductions of a point they are
+ * the innermost of these loops; each sums every 32nd (or 256th) of the reduced points, counted as
+ * one axis, the sums meet across the threads, and the first of them stores.
+ *
+ * Between nests of one block a sync stands where one touches a buffer that another wrote, or writes
+ * one that another touched, since the last; the loop over the steps of a scan is looked at twice
+ * round. */
+#include "codegen/lower.h"
+
+#include <string.h>
+
+#include "ir/base/size.h"
+
+/* ---- one nest ---------------------------------------------------------------------------- */
+
+/* Different iterations of axis v store to different elements: a dimension is v alone. */
+static bool stores_apart(const Low *l, const Nest *n, Var v)
+{
+    for (int i = 0; i < n->nroot; i++) {
+        const Stage *st = &l->s->stage[n->root[i]];
+        for (int k = 0; k < st->nstore; k++) {
+            bool own = false;
+            Var w;
+            for (int d = 0; d < l->s->buf[st->store[k].buf].rank; d++)
+                own |= ix_is_var(l->p, st->store[k].ix[d], &w) && w == v;
+            if (!own)
+                return false;
+        }
+    }
+    return true;
+}
+
+static void open_axis(Low *l, int axis, Bind bind, Open *open, int *nopen)
+{
+    const Nest *n = l->n;
+    const Var v = n->axis[axis];
+    const Span sp = l->span[v];
+    const int64_t step = n->tile[axis], count = sp.count / step;
+    gtc_assert(sp.count % step == 0, "a tile of %d that does not divide %lld", n->tile[axis],
+               (long long)sp.count);
+    l->base[axis] = sp.base;
+    if (count != 1) {
+        const Var i = ix_var_new(l->p, ix_var_name(l->p, v), count);
+        open[(*nopen)++] = low_open(l, i, bind, 0);
+        l->base[axis] = ix_add(l->p, sp.base, ix_scale(l->p, ix_var(l->p, i), step));
+    }
+    l->env[v] = l->base[axis];
+}
+
+static void tile_points(Low *l)
+{
+    const Nest *n = l->n;
+    int count = 1;
+    for (int i = 0; i < n->naxis; i++)
+        count *= n->tile[i];
+    gtc_assert(count <= MAX_POINTS, "a tile of %d points", count);
+    l->point = arena_array(l->arena, Point, count);
+    l->npoint = count;
+    for (int q = 0; q < count; q++) {
+        int rest = q;
+        l->point[q].lanes = 1;
+        for (int i = n->naxis - 1; i >= 0; i--) {
+            l->point[q].off[i] = rest % n->tile[i];
+            rest /= n->tile[i];
+        }
+    }
+}
+
+/* ---- threads that share a point's reductions ---------------------------------------------- */
+
+static Ix reduced_at(Low *l, const Stage *st, Ix number)
+{
+    for (int i = st->nred - 1; i > 0; i--) {
+        const int64_t count = ix_var_count(l->p, st->red[i]);
+        l->env[st->red[i]] = ix_mod(l->p, number, count);
+        number = ix_div(l->p, number, count);
+    }
+    return number;
+}
+
+static void across(Low *l, Batch *b)
+{
+    const Stage *st = b->st[0];
+    const int lanes = l->n->lanes;
+    const Ix lane = ix_var(l->p, l->lane_var[0]);
+    int64_t total = 1;
+    for (int i = 0; i < st->nred; i++)
+        total = size_mul(total, ix_var_count(l->p, st->red[i]));
+    for (int j = 0; j < b->n; j++) {
+        const RegType reg = stages_expr(l->s, b->st[j]->e)->reg;
+        low_known_as(l, b->st[j],
+                     low_accumulator(l, low_const(l, low_identity(b->st[j]->rop, reg), reg)));
+    }
+    const uint32_t known = l->nknown;
+    const int64_t rounds = size_ceil_div(total, lanes);
+    const Var q = ix_var_new(l->p, "round", rounds);
+    const Open loop = low_open(l, q, BIND_SERIAL, 0);
+    const Ix number = ix_add(l->p, ix_scale(l->p, ix_var(l->p, q), lanes), lane);
+    Open when = { 0 };
+    if (total % lanes) {
+        const Guard g = { number, 0, total };
+        KNode *n = low_put(l, K_WHEN);
+        n->guard = arena_copy(l->arena, &g, sizeof g);
+        n->nguard = 1;
+        when = (Open){ l->tail, l->nknown };
+        l->tail = &n->body;
+    }
+    l->env[st->red[0]] = reduced_at(l, st, number);
+    low_accumulate(l, b);
+    if (total % lanes)
+        low_close(l, when);
+    low_close(l, loop);
+    gtc_assert(known == l->nknown, "values outlive the loop they were made in");
+    for (int j = 0; j < b->n; j++) {
+        const Val acc =
+            low_value(l, expr_add(l->s, &(Expr){ .kind = EX_VALUE,
+                                                 .reg = stages_expr(l->s, b->st[j]->e)->reg,
+                                                 .stage = (StageId)(b->st[j] - l->s->stage) }));
+        KNode *n = low_put(l, K_ACROSS);
+        n->ew = b->st[j]->rop;
+        n->nargs = 1;
+        n->arg[0] = acc;
+        n->dst = kir_val(l->k, low_reg(l, acc), false);
+        low_known_as(l, b->st[j], n->dst);
+    }
+}
+
+static void nest_body(Low *l)
+{
+    const uint32_t known = l->nknown;
+    low_at(l, 0);
+    low_batches(l, l->n->lanes ? across : low_contract);
+    if (l->n->lanes) {
+        const Guard first = { ix_var(l->p, l->lane_var[0]), 0, 1 };
+        KNode *n = low_put(l, K_WHEN);
+        n->guard = arena_copy(l->arena, &first, sizeof first);
+        n->nguard = 1;
+        const Open when = { l->tail, l->nknown };
+        l->tail = &n->body;
+        low_roots(l, false);
+        low_close(l, when);
+    } else {
+        low_roots(l, false);
+    }
+    low_forget(l, known);
+}
+
+/* The loops of a nest: first those that every thread runs, then those that are shared out. */
+static void lower_nest(Low *l, const Nest *n, Bind bind)
+{
+    Open open[2 * MAX_AXES];
+    int nopen = 0;
+    l->n = n;
+    KNode *note = low_put(l, K_NOTE);
+    note->text = n->lanes ? "row" : n->nred ? "contract" : "map";
+    const bool adds = l->s->stage[n->root[0]].adds;
+    const bool by_block = n->lanes > 32 && bind == BIND_THREAD;
+    for (int i = 0; i < n->naxis && by_block; i++)
+        open_axis(l, i, BIND_SERIAL, open, &nopen);
+    const int outer = nopen;
+    for (int i = 0; i < n->naxis && !by_block; i++)
+        if (!adds || stores_apart(l, n, n->axis[i]))
+            open_axis(l, i, bind, open, &nopen);
+    if (n->lanes) {
+        l->lane_var[0] = ix_var_new(l->p, "lane", n->lanes);
+        open[nopen++] = low_open(l, l->lane_var[0], bind, 0);
+    } else if (nopen == outer) {
+        open[nopen++] = low_open(l, ix_var_new(l->p, "one", 1), bind, 0);
+    }
+    for (int i = 0; i < n->naxis && adds; i++)
+        if (!stores_apart(l, n, n->axis[i]))
+            open_axis(l, i, BIND_SERIAL, open, &nopen);
+    tile_points(l);
+    nest_body(l);
+    while (nopen)
+        low_close(l, open[--nopen]);
+}
+
+/* ---- syncs ------------------------------------------------------------------------------- */
+
+typedef struct Touched {
+    bool *read, *written; /* by buffer */
+    uint32_t n;
+} Touched;
+
+static void note_read(void *arg, const Expr *e)
+{
+    Touched *t = arg;
+    t->read[e->buf] = true;
+}
+
+static Touched touched_new(Low *l)
+{
+    return (Touched){ arena_array(l->arena, bool, l->s->nbuf),
+                      arena_array(l->arena, bool, l->s->nbuf), l->s->nbuf };
+}
+
+static Touched touched_by(Low *l, const Nest *n)
+{
+    Touched t = touched_new(l);
+    for (int i = 0; i < n->nroot; i++) {
+        const Stage *st = &l->s->stage[n->root[i]];
+        expr_reads(l->s, st->e, note_read, &t);
+        for (int k = 0; k < st->nstore; k++)
+            t.written[st->store[k].buf] = true;
+    }
+    for (int i = 0; i < n->nred; i++)
+        expr_reads(l->s, l->s->stage[n->red[i]].e, note_read, &t);
+    return t;
+}
+
+static bool touched_clash(const Touched *a, const Touched *b)
+{
+    bool clash = false;
+    for (uint32_t i = 0; i < a->n; i++)
+        clash |= (a->written[i] && (b->read[i] || b->written[i])) || (a->read[i] && b->written[i]);
+    return clash;
+}
+
+/* Goes over nests [from, to): marks those that want a sync first, and leaves in *now what was
+ * touched since the last. */
+static void mark_syncs(int from, int to, const Touched *by, bool *sync, Touched *now)
+{
+    for (int i = from; i < to; i++) {
+        sync[i] |= touched_clash(now, &by[i]);
+        if (sync[i]) {
+            memset(now->read, 0, sizeof *now->read * now->n);
+            memset(now->written, 0, sizeof *now->written * now->n);
+        }
+        for (uint32_t b = 0; b < now->n; b++) {
+            now->read[b] |= by[i].read[b];
+            now->written[b] |= by[i].written[b];
+        }
+    }
+}
+
+static bool *choose_syncs(Low *l, const Phase *ph, const int *first)
+{
+    Touched now = touched_new(l), *by = arena_array(l->arena, Touched, ph->nnest);
+    bool *sync = arena_array(l->arena, bool, ph->nnest);
+    for (int i = 0; i < ph->nnest; i++)
+        by[i] = touched_by(l, &ph->nest[i]);
+    for (int when = WHEN_PLAIN; when <= WHEN_LAST; when++)
+        for (int round = 0; round < (when == WHEN_STEP ? 3 : 1); round++)
+            mark_syncs(first[when], first[when + 1], by, sync, &now);
+    return sync;
+}
+
+/* ---- phases ------------------------------------------------------------------------------ */
+
+/* The nests of a block, in the order they run: plain ones, a scan's first, each step's, its last.
+ */
+static Phase in_order(Low *l, const Phase *ph, int first[WHEN_LAST + 2])
+{
+    Phase sorted = { 0 };
+    for (int when = WHEN_PLAIN; when <= WHEN_LAST; when++) {
+        first[when] = sorted.nnest;
+        for (int i = 0; i < ph->nnest; i++)
+            if (ph->nest[i].when == when)
+                phase_take(l->arena, &sorted, &ph->nest[i]);
+    }
+    first[WHEN_LAST + 1] = sorted.nnest;
+    return sorted;
+}
+
+static void block_body(Low *l, const Phase *ph)
+{
+    int first[WHEN_LAST + 2];
+    const Phase order = in_order(l, ph, first);
+    const bool *sync = choose_syncs(l, &order, first);
+    for (int when = WHEN_PLAIN; when <= WHEN_LAST; when++) {
+        const bool loop = when == WHEN_STEP && l->s->seq && first[when] < first[when + 1];
+        Open o = { 0 };
+        if (loop) {
+            const Var v = ix_var_new(l->p, "step", l->s->trip);
+            KNode **const at = l->tail;
+            o = low_open(l, v, BIND_SERIAL, 0);
+            (*at)->step = true;
+            l->env[l->s->seq] = ix_var(l->p, v);
+        }
+        for (int i = first[when]; i < first[when + 1]; i++) {
+            if (sync[i])
+                low_put(l, K_SYNC);
+            lower_nest(l, &order.nest[i], BIND_THREAD);
+        }
+        if (loop)
+            low_close(l, o);
+    }
+}
+
+static void lower_phase(Low *l, const Phase *ph)
+{
+    if (ph->barrier)
+        low_put(l, K_BARRIER);
+    if (ph->flat) {
+        lower_nest(l, &ph->nest[0], BIND_GRID);
+        return;
+    }
+    const Span all = ph->team ? l->span[ph->team] : (Span){ 0 };
+    gtc_assert(!ph->team || all.count % ph->block == 0, "blocks of %lld do not divide %lld",
+               (long long)ph->block, (long long)all.count);
+    const Var v = ix_var_new(l->p, "share", ph->team ? all.count / ph->block : 1);
+    const Open o = low_open(l, v, BIND_TEAM, 0);
+    if (ph->team) {
+        l->team_base = ix_scale(l->p, ix_var(l->p, v), ph->block);
+        l->span[ph->team] = (Span){ l->team_base, ph->block };
+        if (ph->block == 1)
+            l->env[ph->team] = l->team_base;
+    }
+    block_body(l, ph);
+    low_close(l, o);
+    if (ph->team)
+        l->span[ph->team] = all;
+}
+
+Status plan_lower_cuda(Ctx *cx, Arena *arena, const Plan *plan, Kir **out)
+{
+    Low l;
+    low_begin(&l, cx, arena, plan, 1);
+    l.k->threads = plan->threads;
+    for (int i = 0; i < plan->nphase; i++)
+        lower_phase(&l, &plan->phase[i]);
+    *out = l.k;
+    return ST_OK;
+}
