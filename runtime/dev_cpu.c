@@ -17,7 +17,6 @@
 #include "ir/base/bug.h"
 #include "ir/base/os.h"
 #include "ir/base/size.h"
-#include "ir/eval.h"
 
 #if defined(GTC_SANITIZE)
 #include <sanitizer/asan_interface.h>
@@ -153,15 +152,18 @@ static Status cpu_build(Ctx *cx, GtcDevice *d, Arena *arena, const Graph *g, Ref
     return kernel_build_c(cx, arena, &d->target, g, r, out);
 }
 
-static Status cpu_load(Ctx *cx, GtcDevice *d, const Kernel *k, int n, bool no_cache, Code *code,
-                       JitModule **out)
+static Status cpu_load(Ctx *cx, GtcDevice *d, const LoadCall *call, Code *code, void **module)
 {
-    return jit_load(cx, ((CpuDevice *)d)->jit, d->target.lanes, k, n, no_cache, code, out);
+    JitModule *m = NULL;
+    const Status s = jit_load(cx, ((CpuDevice *)d)->jit, d->target.lanes, call->k, call->n,
+                              call->no_cache, code, &m);
+    *module = m;
+    return s;
 }
 
-static void cpu_unload(GtcDevice *d, JitModule *m)
+static void cpu_unload(GtcDevice *d, void *module)
 {
-    jit_unload(d->os, m);
+    jit_unload(d->os, module);
 }
 
 /* ------------------------------------------------------------ running */
@@ -172,23 +174,6 @@ typedef struct Run {
     double *ms;
     Status status; /* thread 0's */
 } Run;
-
-static Status step_interpret(Ctx *cx, const Step *s)
-{
-    const Graph *g = s->body;
-    Arena *a = arena_new();
-    Tensor *in = arena_array(a, Tensor, s->nin), *out = arena_array(a, Tensor, s->nout);
-
-    for (uint32_t i = 0; i < s->nin; i++) {
-        in[i] = tensor_new(a, g->node[g->input[i]].type);
-        tensor_read(&in[i], s->arg[i]);
-    }
-    const Status status = eval_graph(cx, g, EVAL_ROUND, a, in, out);
-    for (uint32_t i = 0; status == ST_OK && i < s->nout; i++)
-        tensor_write(&out[i], s->arg[s->nin + i]);
-    arena_free(a);
-    return status;
-}
 
 static void step_copy(const Step *s, const gtc_team *me)
 {
@@ -209,7 +194,7 @@ static void step_run(Run *run, const Step *s, const gtc_team *me)
         if (s->fn)
             s->fn(s->arg, &alone);
         else if (run->status == ST_OK)
-            run->status = step_interpret(run->cx, s);
+            run->status = device_interpret(run->cx, s, s->arg);
     } else if (s->fn) {
         s->fn(s->arg, me);
     } else {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "ir/eval.h"
 #include "runtime/cc.h"
 
 static const DeviceOps *const devices[] = { &device_cpu };
@@ -41,6 +42,25 @@ const char *gtc_device_describe(const GtcDevice *d)
 int gtc_device_threads(const GtcDevice *d)
 {
     return d->target.threads;
+}
+
+/* ------------------------------------------------------------ the interpreter */
+
+Status device_interpret(Ctx *cx, const Step *s, void *const *arg)
+{
+    const Graph *g = s->body;
+    Arena *a = arena_new();
+    Tensor *in = arena_array(a, Tensor, s->nin), *out = arena_array(a, Tensor, s->nout);
+
+    for (uint32_t i = 0; i < s->nin; i++) {
+        in[i] = tensor_new(a, g->node[g->input[i]].type);
+        tensor_read(&in[i], arg[i]);
+    }
+    const Status status = eval_graph(cx, g, EVAL_ROUND, a, in, out);
+    for (uint32_t i = 0; status == ST_OK && i < s->nout; i++)
+        tensor_write(&out[i], arg[s->nin + i]);
+    arena_free(a);
+    return status;
 }
 
 /* ------------------------------------------------------------ cache and compilers */

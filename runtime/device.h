@@ -7,12 +7,14 @@
 #include "runtime/jit_cc.h"
 #include "runtime/memplan.h"
 
-/* One step of a program: a kernel, or a copy of bytes at the end of the run.  Steps of one epoch
+/* One step of a program: a kernel (code of the device's, or a body for the interpreter), or a copy
+ * of bytes at the end of the run.  Steps of one epoch
  * may run at the same time on different threads; the first step of an epoch has the barrier. */
 typedef struct Step {
-    KernelFn *fn;      /* NULL: interpret body, or copy where that is NULL too */
-    const Graph *body; /* of the fusion, for the interpreter */
-    void **arg;        /* as codegen/kernel.h says; of a copy: from, to */
+    KernelFn *fn;      /* the code, where it is a C function */
+    const Graph *body; /* of the fusion, for the interpreter; else NULL */
+    void **arg;        /* in the device's memory, as codegen/kernel.h says; of a copy: from, to */
+    int64_t *bytes;    /* of what each arg points to */
     uint32_t nin, nout;
     int64_t copy_bytes;
     int32_t epoch;
@@ -27,12 +29,32 @@ typedef struct Guard {
     void *at;
     MemBuf *buf;
 } Guard;
+/* A batch input or an output: where the caller has it, and where the kernels do. */
+typedef struct Transfer {
+    void *host, *device;
+    int64_t bytes;
+} Transfer;
 typedef struct Schedule {
     Step *step;
     int nstep;
     Guard *guard;
     int nguard;
+    Transfer *in, *out; /* none where the two places are one */
+    int nin, nout;
+    Transfer *planned; /* memory that holds nothing between two runs; host is NULL */
+    int nplanned;
+    void *module; /* as load gave it */
 } Schedule;
+
+/* What load is asked for: code of k[0 .. n), which do work for these layers. */
+typedef struct LoadCall {
+    const Kernel *k;
+    const char *const *layers;
+    int n;
+    bool no_cache;
+} LoadCall;
+
+typedef enum CopyWay { COPY_TO_DEVICE, COPY_TO_HOST } CopyWay;
 
 /* A kind of device.  At most 12 entries; the word in front of each says when it is called. */
 typedef struct DeviceOps {
@@ -41,17 +63,24 @@ typedef struct DeviceOps {
     Status (*open)(Ctx *cx, int threads, GtcDevice **out);
     /* Gives everything back; the device's programs and stores are gone already. */
     void (*close)(GtcDevice *d);
-    /* Zeroed memory that kernels can use, aligned to 4096, or NULL when there is none. */
+    /* Zeroed memory that kernels can use, aligned to 256, or NULL when there is none. */
     void *(*alloc)(GtcDevice *d, int64_t bytes);
     /* Takes back what alloc gave; NULL is fine. */
     void (*release)(GtcDevice *d, void *p);
+    /* (these three, where the device's memory is not the host's; else all NULL)  Zeroed host memory
+     * from which copies are fast, or NULL when there is none. */
+    void *(*pin)(GtcDevice *d, int64_t bytes);
+    /* Takes back what pin gave; NULL is fine. */
+    void (*unpin)(GtcDevice *d, void *p);
+    /* Copies bytes between the two memories; they are there when it returns. */
+    Status (*copy)(Ctx *cx, GtcDevice *d, CopyWay way, void *host, void *device, int64_t bytes);
     /* Plans and spells the fusion node r of g for this device. */
     Status (*build)(Ctx *cx, GtcDevice *d, Arena *arena, const Graph *g, Ref r, Kernel *out);
-    /* Makes code of kernels; see jit_load. */
-    Status (*load)(Ctx *cx, GtcDevice *d, const Kernel *k, int n, bool no_cache, Code *code,
-                   JitModule **out);
-    /* Unloads it. */
-    void (*unload)(GtcDevice *d, JitModule *m);
+    /* Makes code of kernels: code[i].from is CODE_NONE, said aloud, for one that must be
+     * interpreted.  *module is the device's own, also when it fails. */
+    Status (*load)(Ctx *cx, GtcDevice *d, const LoadCall *call, Code *code, void **module);
+    /* Unloads it; NULL is fine. */
+    void (*unload)(GtcDevice *d, void *module);
     /* Runs all steps once.  ms, if not NULL, gets the time of kernel i added to ms[i]. */
     Status (*run)(Ctx *cx, GtcDevice *d, const Schedule *s, double *ms);
 } DeviceOps;
@@ -64,6 +93,9 @@ struct GtcDevice {
 };
 
 extern const DeviceOps device_cpu;
+
+/* Evaluates the step's body; arg as in Step, in the host's memory. */
+Status device_interpret(Ctx *cx, const Step *s, void *const *arg);
 
 /* What this machine's CPU is like, for that many threads (0: one a core). */
 Target device_cpu_target(int threads);

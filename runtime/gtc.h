@@ -34,7 +34,10 @@ const char *
 gtc_device_describe(const GtcDevice *d); /* "cpu: 2 threads, AVX-512 (16 lanes), gcc 12.2.0" */
 int gtc_device_threads(const GtcDevice *d);
 
-/* The params and states (by name) that Programs share.  Memory is the device's. */
+/* The params and states (by name) that Programs share.  A program works on what the device has of
+ * them; `data` is the host's.  On a device whose memory is not the host's these are two: whoever
+ * wrote to data uploads before the next run, whoever wants to read it downloads first.  Both do all
+ * tensors, and nothing where the two are one. */
 Status gtc_store_create(Ctx *cx, GtcDevice *d, GtcStore **out);
 void gtc_store_destroy(GtcStore *s);
 int gtc_store_count(const GtcStore *s);
@@ -46,6 +49,8 @@ typedef struct GtcTensor {
 } GtcTensor;
 GtcTensor *gtc_store_at(GtcStore *s, int i);
 GtcTensor *gtc_store_find(GtcStore *s, const char *name); /* NULL if absent */
+Status gtc_store_upload(Ctx *cx, GtcStore *s);
+Status gtc_store_download(Ctx *cx, GtcStore *s);
 
 /* Compiles g: passes, kernels, C compiler (or cache), memory plan.  Params and states that the
  * store does not have yet are added, zeroed; an existing one must have the same type (ST_TYPE).
@@ -54,8 +59,8 @@ Status gtc_compile(Ctx *cx, GtcDevice *d, GtcStore *s, const Graph *g, const Gtc
                    GtcProgram **out);
 void gtc_program_destroy(GtcProgram *p);
 
-/* Batch inputs and outputs, in the graph's order.  Data pointers stay valid and are the place to
- * write a batch to and to read results from (outputs that replace a param or state are in the
+/* Batch inputs and outputs, in the graph's order.  Data pointers are the host's, stay valid and are
+ * the place to write a batch to and to read results from after a run (outputs that replace a param or state are in the
  * store instead, and have data NULL). */
 int gtc_program_input_count(const GtcProgram *p);
 GtcTensor gtc_program_input(const GtcProgram *p, int i);
@@ -64,7 +69,8 @@ GtcTensor gtc_program_output(const GtcProgram *p, int i);
 int gtc_program_find_input(const GtcProgram *p, const char *name); /* -1 if absent */
 int gtc_program_find_output(const GtcProgram *p, const char *name);
 
-/* One run.  Fails with ST_DEVICE-like codes only when the device does; results are in place. */
+/* One run, of the batch inputs as they are now.  Fails with ST_ENV or ST_MEMORY, and only when the
+ * device does; else results are in place. */
 Status gtc_program_run(Ctx *cx, GtcProgram *p);
 
 typedef struct GtcKernelInfo {

@@ -194,7 +194,7 @@ static bool unit_load(Load *l, Unit *u, const char *bytes, size_t n, CodeFrom fr
             if (strcmp(l->k[at].name, u->kernel[i]->name) == 0) {
                 void *sym = os->dlsym(lib.handle, u->kernel[i]->name);
                 memcpy(&l->code[at].fn, &sym, sizeof sym); /* C has no cast for this */
-                l->code[at].from = from;
+                l->code[at].from = sym ? from : CODE_NONE;
             }
     return u->loaded = true;
 }

@@ -47,15 +47,14 @@ typedef struct Copy {
 struct GtcProgram {
     GtcDevice *d;
     Arena *arena;
-    JitModule *module;
     const char *fused_text;
     Graph *bodies; /* the fused graph again, read back, when a kernel is interpreted; else NULL */
     GtcKernelInfo *kernel;
     Schedule schedule;
     Port *in, *out;
     int nin, nout;
-    void **owned; /* memory to give back */
-    unsigned nowned, owned_cap;
+    void **owned, **pinned; /* memory to give back, the device's and the host's */
+    unsigned nowned, owned_cap, npinned, pinned_cap;
     GtcProgramInfo info;
 };
 
@@ -120,6 +119,24 @@ static void *own(Bind *b, int64_t bytes)
     return at;
 }
 
+/* The host's side of a batch input or output whose device side is there: *host is NULL when there
+ * is no memory. */
+static void transfer_add(Bind *b, bool in, void *device, int64_t bytes, void **host)
+{
+    GtcProgram *p = b->p;
+    Schedule *s = &p->schedule;
+    *host = device;
+    if (!p->d->ops->pin || !device)
+        return;
+    *host = p->d->ops->pin(p->d, bytes > 64 ? bytes : 64);
+    if (!*host)
+        return;
+    arena_grow(p->arena, p->pinned, p->npinned, p->pinned_cap);
+    p->pinned[p->npinned++] = *host;
+    Transfer *t = in ? &s->in[s->nin++] : &s->out[s->nout++];
+    *t = (Transfer){ *host, device, bytes };
+}
+
 static Status bind_input(Bind *b, Ref r)
 {
     const Node *n = &b->g->node[r];
@@ -128,18 +145,17 @@ static Status bind_input(Bind *b, Ref r)
     GtcProgram *p = b->p;
 
     if (n->attr.input.kind != INPUT_batch) {
-        GtcTensor *t = NULL;
-        TRY(store_tensor(b->cx, b->store, n->name, n->attr.input.kind, &n->type, &t));
-        s->fixed = t->data;
+        TRY(store_tensor(b->cx, b->store, n->name, n->attr.input.kind, &n->type, &s->fixed));
         p->info.weight_bytes = size_add(p->info.weight_bytes, s->bytes);
         return ST_OK;
     }
+    void *host;
     s->fixed = own(b, s->bytes);
-    if (!s->fixed)
+    transfer_add(b, true, s->fixed, s->bytes, &host);
+    if (!host)
         return FAIL(b->cx, MEMORY, "no memory for input %s: %s", n->name, type_str(&n->type));
     p->info.arena_bytes = size_add(p->info.arena_bytes, s->bytes);
-    p->in[p->nin++] =
-        (Port){ { arena_strdup(p->arena, n->name), INPUT_batch, n->type, s->fixed }, at };
+    p->in[p->nin++] = (Port){ { arena_strdup(p->arena, n->name), INPUT_batch, n->type, host }, at };
     return ST_OK;
 }
 
@@ -150,6 +166,8 @@ static Status find_slots(Bind *b)
     b->slot_base = arena_array(b->arena, int32_t, g->nnode);
     b->fusion = arena_array(b->arena, Ref, b->nk);
     b->p->in = arena_array(b->p->arena, Port, g->ninput);
+    b->p->schedule.in = arena_array(b->p->arena, Transfer, g->ninput);
+    b->p->schedule.out = arena_array(b->p->arena, Transfer, g->nout);
     for (Ref r = 1; r < g->nnode; r++) {
         const Node *n = &g->node[r];
         if (n->op == OP_input) {
@@ -241,7 +259,8 @@ static Status bind_plain(Bind *b, const Output *o, GtcTensor *t, int32_t *slot)
         copy_add(b, from, at);
         s = &b->slot[at];
     }
-    t->data = s->fixed = own(b, s->bytes);
+    s->fixed = own(b, s->bytes);
+    transfer_add(b, false, s->fixed, s->bytes, &t->data);
     if (!t->data)
         return FAIL(b->cx, MEMORY, "no memory for output %s: %s", t->name, type_str(&t->type));
     b->p->info.arena_bytes = size_add(b->p->info.arena_bytes, s->bytes);
@@ -342,8 +361,8 @@ static void order_steps(Bind *b, const Code *code, int32_t **slots)
         const Node *n = &b->g->node[b->fusion[i]];
         Step *s = &sched->step[sched->nstep++];
         *s = (Step){ .fn = code[i].fn, .nin = k->nin, .nout = k->nout, .kernel = i };
-        s->serial = k->serial || !s->fn;
-        if (!s->fn)
+        s->serial = k->serial || code[i].from == CODE_NONE;
+        if (code[i].from == CODE_NONE)
             s->body = p->bodies->node[b->fusion[i]].attr.fusion.body;
         int32_t *slot = slots[i] = arena_array(b->arena, int32_t, k->nin + k->nout);
         for (uint32_t a = 0; a < k->nin; a++)
@@ -372,7 +391,7 @@ static void plan_workspace(Bind *b)
     b->work = arena_array(b->p->arena, MemBuf, 2 * s->nstep);
     for (int i = 0; i < s->nstep; i++) {
         const Step *step = &s->step[i];
-        const Kernel *k = step->fn ? &b->k[step->kernel] : NULL;
+        const Kernel *k = step->kernel >= 0 && !step->body ? &b->k[step->kernel] : NULL;
         const int64_t nt = step->serial ? 1 : b->p->d->target.threads;
         b->work[2 * i] = b->work[2 * i + 1] =
             (MemBuf){ .align = 64, .first = step->epoch, .last = step->epoch };
@@ -398,6 +417,13 @@ static void plan_slots(Bind *b)
     }
 }
 
+static void planned_add(Bind *b, void *at, int64_t bytes)
+{
+    Schedule *s = &b->p->schedule;
+    if (bytes)
+        s->planned[s->nplanned++] = (Transfer){ .device = at, .bytes = bytes };
+}
+
 /* Gives each buffer its address in at[]: in one block, or in sanitized builds each on its own. */
 static Status place(Bind *b, MemBuf *buf, int n, int64_t peak, const char *what, char **at)
 {
@@ -411,6 +437,7 @@ static Status place(Bind *b, MemBuf *buf, int n, int64_t peak, const char *what,
         at[i] = own(b, buf[i].bytes);
         if (!at[i])
             return FAIL(b->cx, MEMORY, "no memory for %s: %lld bytes", what, (long long)peak);
+        planned_add(b, at[i], buf[i].bytes);
         if (buf[i].bytes)
             s->guard[s->nguard++] = (Guard){ at[i], &buf[i] };
     }
@@ -418,9 +445,37 @@ static Status place(Bind *b, MemBuf *buf, int n, int64_t peak, const char *what,
     char *block = own(b, peak);
     if (!block)
         return FAIL(b->cx, MEMORY, "no memory for %s: %lld bytes", what, (long long)peak);
+    planned_add(b, block, peak);
     for (int i = 0; i < n; i++)
         at[i] = block + buf[i].offset;
 #endif
+    return ST_OK;
+}
+
+/* Counters keep their values from run to run, so that each kernel has its own. */
+static Status place_counters(Bind *b)
+{
+    enum { LINE = 128 };
+    Schedule *s = &b->p->schedule;
+    int64_t bytes = 0;
+    for (int i = 0; i < s->nstep; i++)
+        if (s->step[i].kernel >= 0 && !s->step[i].body)
+            bytes += size_round_up(size_mul(b->k[s->step[i].kernel].counters, 4), LINE);
+    if (bytes == 0)
+        return ST_OK;
+    char *at = own(b, bytes);
+    if (!at)
+        return FAIL(b->cx, MEMORY, "no memory for the kernels' counters: %lld bytes",
+                    (long long)bytes);
+    for (int i = 0; i < s->nstep; i++) {
+        Step *step = &s->step[i];
+        const int64_t n = step->kernel < 0 || step->body ? 0 : 4 * b->k[step->kernel].counters;
+        if (n == 0)
+            continue;
+        step->arg[step->nin + step->nout + 1] = at;
+        step->bytes[step->nin + step->nout + 1] = n;
+        at += size_round_up(n, LINE);
+    }
     return ST_OK;
 }
 
@@ -435,6 +490,7 @@ static Status place_all(Bind *b, int32_t **slots)
     p->info.arena_bytes = size_add(p->info.arena_bytes, values);
     p->info.peak_bytes =
         size_add(size_add(p->info.arena_bytes, p->info.weight_bytes), p->info.workspace_bytes);
+    s->planned = arena_array(p->arena, Transfer, b->nbuf + b->nwork + 2);
     char **at = arena_array(b->arena, char *, b->nbuf),
          **work = arena_array(b->arena, char *, b->nwork);
     TRY(place(b, b->buf, b->nbuf, values, "the values of a run", at));
@@ -443,14 +499,18 @@ static Status place_all(Bind *b, int32_t **slots)
         Step *step = &s->step[i];
         const uint32_t n = step->nin + step->nout;
         step->arg = arena_array(p->arena, void *, n + 2);
+        step->bytes = arena_array(p->arena, int64_t, n + 2);
         for (uint32_t a = 0; a < n; a++) {
             const Slot *root = &b->slot[root_of(b, slots[i][a])];
             step->arg[a] = root->fixed ? root->fixed : at[root->plan];
+            step->bytes[a] = root->bytes;
         }
-        step->arg[n] = work[2 * i];
-        step->arg[n + 1] = work[2 * i + 1];
+        for (int w = 0; w < 2; w++) {
+            step->arg[n + w] = work[2 * i + w];
+            step->bytes[n + w] = b->work[2 * i + w].bytes;
+        }
     }
-    return ST_OK;
+    return place_counters(b);
 }
 
 /* ------------------------------------------------------------ what a kernel is, for people */
@@ -486,7 +546,7 @@ static const char *keep(Arena *arena, const char *s)
     return arena_strdup(arena, s ? s : "");
 }
 
-static void describe_kernels(Bind *b, const Code *code)
+static void describe_kernels(Bind *b, const Code *code, const char *const *layers)
 {
     GtcProgram *p = b->p;
     p->kernel = arena_array(p->arena, GtcKernelInfo, b->nk);
@@ -497,12 +557,12 @@ static void describe_kernels(Bind *b, const Code *code)
             .label = keep(p->arena, k->label),
             .planner = keep(p->arena, k->planner),
             .node = b->fusion[i],
-            .layers = layers_text(p->arena, b->g->node[b->fusion[i]].attr.fusion.body),
+            .layers = layers[i],
             .source = keep(p->arena, k->source),
             .plan = keep(p->arena, k->plan),
             .flops = k->flops,
             .bytes = k->bytes,
-            .interpreted = !code[i].fn,
+            .interpreted = code[i].from == CODE_NONE,
         };
         p->info.compiled += code[i].from == CODE_COMPILED;
         p->info.cached += code[i].from == CODE_CACHED;
@@ -522,7 +582,7 @@ static Status keep_graph(Bind *b, const Code *code)
     p->fused_text = arena_strdup(p->arena, strbuf_str(&text));
     strbuf_free(&text);
     for (int i = 0; i < b->nk; i++)
-        interpret |= !code[i].fn;
+        interpret |= code[i].from == CODE_NONE;
     if (interpret)
         TRY(graph_parse(b->cx, p->arena, "fused graph", p->fused_text, &p->bodies));
     return ST_OK;
@@ -533,9 +593,13 @@ static Status program_build(Bind *b, bool no_cache)
     GtcProgram *p = b->p;
     Code *code = arena_array(b->arena, Code, b->nk);
     TRY(find_slots(b));
-    TRY(p->d->ops->load(b->cx, p->d, b->k, b->nk, no_cache, code, &p->module));
+    const char **layers = arena_array(p->arena, const char *, b->nk);
+    for (int i = 0; i < b->nk; i++)
+        layers[i] = layers_text(p->arena, b->g->node[b->fusion[i]].attr.fusion.body);
+    const LoadCall call = { b->k, layers, b->nk, no_cache };
+    TRY(p->d->ops->load(b->cx, p->d, &call, code, &p->schedule.module));
     TRY(keep_graph(b, code));
-    describe_kernels(b, code);
+    describe_kernels(b, code, layers);
     TRY(bind_outputs(b));
     stage_copies(b);
     int32_t **slots = arena_array(b->arena, int32_t *, b->nk + (int)b->ncopy);
@@ -569,7 +633,9 @@ void gtc_program_destroy(GtcProgram *p)
         return;
     for (unsigned i = 0; i < p->nowned; i++)
         p->d->ops->release(p->d, p->owned[i]);
-    p->d->ops->unload(p->d, p->module);
+    for (unsigned i = 0; i < p->npinned; i++)
+        p->d->ops->unpin(p->d, p->pinned[i]);
+    p->d->ops->unload(p->d, p->schedule.module);
     arena_free(p->arena);
     free(p);
 }

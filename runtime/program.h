@@ -17,8 +17,9 @@ void program_set_info(GtcProgram *p, int ops, double compile_ms);
 /* For tests: the barriers of one run. */
 int program_barriers(const GtcProgram *p);
 
-/* The tensor of that name, added zeroed when the store has none; ST_TYPE when its type differs. */
+/* Where the device has the tensor of that name, which is added zeroed when the store has none;
+ * ST_TYPE when its type differs. */
 Status store_tensor(Ctx *cx, GtcStore *s, const char *name, InputKind kind, const Type *type,
-                    GtcTensor **out);
+                    void **device);
 
 #endif

@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store: the tensors that programs share by name.  Each stands alone in memory, so that pointers
- * to it stay valid while others are added. */
+ * to it stay valid while others are added.  Where the device has its own memory, each has a mirror
+ * on the host. */
 #include "runtime/program.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "ir/base/os.h"
+
+typedef struct Stored {
+    GtcTensor t;
+    void *device; /* t.data itself where there is one memory only */
+} Stored;
+
 struct GtcStore {
     GtcDevice *d;
-    GtcTensor **at;
+    Stored **at;
     int n, cap;
 };
 
@@ -21,12 +29,14 @@ Status gtc_store_create(Ctx *cx, GtcDevice *d, GtcStore **out)
     return ST_OK;
 }
 
-static void tensor_free(GtcStore *s, GtcTensor *t)
+static void stored_free(GtcStore *s, Stored *t)
 {
     if (!t)
         return;
-    s->d->ops->release(s->d, t->data);
-    free((char *)(uintptr_t)t->name); /* a copy of our own */
+    s->d->ops->release(s->d, t->device);
+    if (t->t.data && t->t.data != t->device)
+        s->d->os->release(t->t.data);
+    free((char *)(uintptr_t)t->t.name); /* a copy of our own */
     free(t);
 }
 
@@ -35,7 +45,7 @@ void gtc_store_destroy(GtcStore *s)
     if (!s)
         return;
     for (int i = 0; i < s->n; i++)
-        tensor_free(s, s->at[i]);
+        stored_free(s, s->at[i]);
     free(s->at);
     free(s);
 }
@@ -47,45 +57,79 @@ int gtc_store_count(const GtcStore *s)
 
 GtcTensor *gtc_store_at(GtcStore *s, int i)
 {
-    return s->at[i];
+    return &s->at[i]->t;
 }
 
-GtcTensor *gtc_store_find(GtcStore *s, const char *name)
+static Stored *find(const GtcStore *s, const char *name)
 {
     for (int i = 0; i < s->n; i++)
-        if (strcmp(s->at[i]->name, name) == 0)
+        if (strcmp(s->at[i]->t.name, name) == 0)
             return s->at[i];
     return NULL;
 }
 
-Status store_tensor(Ctx *cx, GtcStore *s, const char *name, InputKind kind, const Type *type,
-                    GtcTensor **out)
+GtcTensor *gtc_store_find(GtcStore *s, const char *name)
 {
-    GtcTensor *t = *out = gtc_store_find(s, name);
-    if (t && type_eq(&t->type, type))
-        return ST_OK;
-    if (t)
-        return FAIL(cx, TYPE, "%s is %s in the store, the graph wants %s", name, type_str(&t->type),
-                    type_str(type));
-    if (s->n == s->cap) {
+    Stored *t = find(s, name);
+    return t ? &t->t : NULL;
+}
+
+static Status copy_all(Ctx *cx, GtcStore *s, CopyWay way)
+{
+    for (int i = 0; s->d->ops->copy && i < s->n; i++) {
+        Stored *t = s->at[i];
+        TRY(s->d->ops->copy(cx, s->d, way, t->t.data, t->device, type_bytes(&t->t.type)));
+    }
+    return ST_OK;
+}
+
+Status gtc_store_upload(Ctx *cx, GtcStore *s)
+{
+    return copy_all(cx, s, COPY_TO_DEVICE);
+}
+
+Status gtc_store_download(Ctx *cx, GtcStore *s)
+{
+    return copy_all(cx, s, COPY_TO_HOST);
+}
+
+static Stored *stored_new(GtcStore *s, const char *name, InputKind kind, const Type *type)
+{
+    Stored *t = calloc(1, sizeof *t);
+    const int64_t bytes = type_bytes(type);
+    if (!t)
+        return NULL;
+    t->t = (GtcTensor){ .name = strdup(name), .kind = kind, .type = *type };
+    t->device = s->d->ops->alloc(s->d, bytes);
+    t->t.data = s->d->ops->copy ? s->d->os->alloc((size_t)bytes) : t->device;
+    if (t->t.name && t->device && t->t.data)
+        return t;
+    stored_free(s, t);
+    return NULL;
+}
+
+Status store_tensor(Ctx *cx, GtcStore *s, const char *name, InputKind kind, const Type *type,
+                    void **device)
+{
+    Stored *t = find(s, name);
+    if (t && !type_eq(&t->t.type, type))
+        return FAIL(cx, TYPE, "%s is %s in the store, the graph wants %s", name,
+                    type_str(&t->t.type), type_str(type));
+    if (!t && s->n == s->cap) {
         const int cap = s->cap ? 2 * s->cap : 64;
-        GtcTensor **more = realloc(s->at, (size_t)cap * sizeof(GtcTensor *));
+        Stored **more = realloc(s->at, (size_t)cap * sizeof(Stored *));
         if (!more)
             return FAIL(cx, MEMORY, "no memory for %d tensors", cap);
         s->at = more;
         s->cap = cap;
     }
-    t = calloc(1, sizeof *t);
-    const int64_t bytes = type_bytes(type);
-    if (t)
-        *t = (GtcTensor){
-            .name = strdup(name), .kind = kind, .type = *type, .data = s->d->ops->alloc(s->d, bytes)
-        };
-    if (!t || !t->name || !t->data) {
-        tensor_free(s, t);
-        return FAIL(cx, MEMORY, "no memory for %s: %s, %lld bytes", name, type_str(type),
-                    (long long)bytes);
+    if (!t) {
+        t = stored_new(s, name, kind, type);
+        if (!t)
+            return FAIL(cx, MEMORY, "no memory for %s: %s, %lld bytes", name, type_str(type),
+                        (long long)type_bytes(type));
+        s->at[s->n++] = t;
     }
-    s->at[s->n++] = *out = t;
+    *device = t->device;
     return ST_OK;
 }

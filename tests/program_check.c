@@ -169,6 +169,8 @@ static void put_start(Judge *j)
         else if (at >= 0)
             tensor_write(&j->r->start[i], gtc_program_input(j->p, at).data);
     }
+    if (gtc_store_upload(j->cx, j->store) != ST_OK)
+        fail_msg("upload: %s", j->cx->msg);
 }
 
 static void compare_step(Judge *j, int step)
@@ -217,7 +219,8 @@ static void check_steps(Judge *j, const ProgramCheck *opt)
     look_at_kernels(j, opt);
     put_start(j);
     for (int s = 0; s < j->r->steps && !j->v->wrong; s++) {
-        if (gtc_program_run(j->cx, j->p) != ST_OK)
+        if (gtc_program_run(j->cx, j->p) != ST_OK ||
+            gtc_store_download(j->cx, j->store) != ST_OK)
             fail_msg("run: %s", j->cx->msg);
         compare_step(j, s);
     }

@@ -107,8 +107,10 @@ static Tensor *run_compiled(Recording *r, const Graph *g, const Tensor *in, int 
     if (gtc_program_info(p).interpreted)
         fail_msg("%s: a kernel runs in the interpreter", r->name);
     give(p, store, g, in);
+    ok(r, gtc_store_upload(&r->cx, store));
     for (int s = 0; s < steps; s++) {
         ok(r, gtc_program_run(&r->cx, p));
+        ok(r, gtc_store_download(&r->cx, store));
         take(r, p, store, g, out + (int64_t)s * g->nout);
     }
     gtc_program_destroy(p);

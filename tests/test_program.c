@@ -438,7 +438,7 @@ static void program_refuses(void **state)
     Fixture f = start(1);
     Kernel k[2];
     Graph *g = NULL;
-    GtcTensor *t = NULL;
+    void *t = NULL;
     GtcDevice *d = NULL;
     const Type other = { DT_F32, shape_of(1, (int64_t)3) };
     step_kernels(k);

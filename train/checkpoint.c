@@ -227,5 +227,5 @@ Status checkpoint_load(Ctx *cx, const char *path, const Checkpoint *c, GtcStore 
         if (n)
             memcpy(to->data, checkpoint_find(c, to->name)->data, n);
     }
-    return ST_OK;
+    return gtc_store_upload(cx, s);
 }

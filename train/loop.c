@@ -100,19 +100,21 @@ static Status state_get(Ctx *cx, const Checkpoint *c, TrainState *st)
     return ST_OK;
 }
 
-static Checkpoint *snapshot(const Train *t)
+static Status snapshot(const Train *t, Checkpoint **out)
 {
-    Checkpoint *c = checkpoint_new();
+    TRY(gtc_store_download(t->cx, t->s->store));
+    Checkpoint *c = *out = checkpoint_new();
     checkpoint_put(c, "format", "gtc");
     state_put(&t->st, c);
     for (int i = 0; i < gtc_store_count(t->s->store); i++)
         checkpoint_add(c, gtc_store_at(t->s->store, i));
-    return c;
+    return ST_OK;
 }
 
 static Status save(Train *t, bool best)
 {
-    Checkpoint *c = snapshot(t);
+    Checkpoint *c;
+    TRY(snapshot(t, &c));
     Status st = best ? bundle_save_best(t->cx, t->call->dir, c) : ST_OK;
     if (st == ST_OK)
         st = bundle_save_last(t->cx, t->call->dir, c);

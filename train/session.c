@@ -10,7 +10,7 @@ Status session_init(Ctx *cx, Session *s)
         const GtcTensor *t = gtc_store_at(s->store, i);
         TRY(model_init_tensor(cx, s->model, s->shape, t->name, &t->type, t->data));
     }
-    return ST_OK;
+    return gtc_store_upload(cx, s->store);
 }
 
 static Status build_programs(Ctx *cx, Session *s, const GtcOptions *opt, unsigned kinds)

@@ -165,7 +165,7 @@ static Status give_inputs(Run *w, int step)
         else if (at >= 0)
             tensor_write(&t, gtc_program_input(w->p, at).data);
     }
-    return ST_OK;
+    return step > 0 ? ST_OK : gtc_store_upload(v->cx, w->store);
 }
 
 static const char *input_name(const Run *w, Ref input)
@@ -190,6 +190,7 @@ static Status compare_outputs(Run *w, int step)
 {
     Verify *v = w->v;
     Graph *fused;
+    TRY(gtc_store_download(v->cx, w->store));
     TRY(graph_parse(v->cx, v->arena, "fused", gtc_program_fused_text(w->p), &fused));
     for (uint32_t o = 0; o < w->g->nout; o++) {
         const Output *out = &w->g->out[o];
