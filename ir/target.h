@@ -6,7 +6,7 @@
 
 /* What passes and planners may know of a machine.  A plain struct; compile.c fills it. */
 typedef struct Target {
-    int     lanes;         /* f32 lanes of a vector: 4, 8 or 16 */
+    int     lanes;         /* f32 lanes of a vector: 4, 8 or 16; GPU: 1 */
     int     vector_regs;   /* 16 or 32 */
     int     threads;       /* of the team that will run the kernels, >= 1; GPU: multiprocessors */
     int64_t smem_bytes;    /* GPU: shared memory that a block may have; 0 on a CPU */
