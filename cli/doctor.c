@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "cli/cli.h"
+#include "cli/work.h"
 #include "models/json.h"
 
 enum { MOST = 8 };
@@ -16,16 +17,37 @@ static void put_pair(Strbuf *b, int i, const char *k1, const char *v1, const cha
     strbuf_putc(b, '}');
 }
 
-static Status check_device(Cli *c)
+/* The device that a run would take, and the others. */
+static Status check_devices(Cli *c)
 {
     GtcDevice *d;
-    TRY(gtc_device_open(&c->cx, options_text(c->o, OPT_device, "auto"),
-                        (int)options_int(c->o, OPT_threads, 0), &d));
+    GtcDeviceInfo *info = arena_array(c->o->arena, GtcDeviceInfo, MOST);
+    TRY(work_device(c, &d));
     if (cli_talks(c))
         printf("device    %s\n", gtc_device_describe(d));
-    put_pair(&c->json, 0, "name", gtc_device_name(d), "description", gtc_device_describe(d));
     gtc_device_close(d);
+    const int n = gtc_devices(&c->cx, info, MOST);
+    for (int i = 0; i < n; i++) {
+        put_pair(&c->json, i, "name", info[i].name, "description", info[i].description);
+        if (cli_talks(c))
+            printf("there is  %s\n", info[i].description);
+    }
     return ST_OK;
+}
+
+static void check_libraries(Cli *c)
+{
+    GtcLibrary *lib = arena_array(c->o->arena, GtcLibrary, MOST);
+    const int n = gtc_libraries(&c->cx, lib, MOST);
+    for (int i = 0; i < n; i++) {
+        strbuf_printf(&c->json, "%s{\"name\":", i ? "," : "");
+        json_print_string(lib[i].name, &c->json);
+        strbuf_printf(&c->json, ",\"found\":%s,\"text\":", lib[i].found ? "true" : "false");
+        json_print_string(lib[i].text, &c->json);
+        strbuf_putc(&c->json, '}');
+        if (cli_talks(c))
+            printf("library   %s: %s\n", lib[i].name, lib[i].text);
+    }
 }
 
 /* ok: models train at full speed here.  Without a compiler they train too, in the evaluator. */
@@ -34,7 +56,7 @@ Status cli_doctor(Cli *c)
     GtcCompiler compiler[MOST];
     GtcCacheInfo cache = { 0 };
     strbuf_add(&c->json, "{\"devices\":[");
-    TRY(check_device(c));
+    TRY(check_devices(c));
     strbuf_add(&c->json, "],\"compilers\":[");
     const int n = gtc_compilers(&c->cx, compiler, MOST);
     for (int i = 0; i < n; i++) {
@@ -51,7 +73,9 @@ Status cli_doctor(Cli *c)
         log_say(&c->cx, LOG_WARN, "the kernel cache cannot be used: %s", c->cx.msg);
     else if (cli_talks(c))
         printf("cache     %s: %lld entries\n", cache.dir, (long long)cache.entries);
-    strbuf_add(&c->json, "],\"libraries\":[],\"cache\":");
+    strbuf_add(&c->json, "],\"libraries\":[");
+    check_libraries(c);
+    strbuf_add(&c->json, "],\"cache\":");
     json_print_string(cached ? cache.dir : "", &c->json);
     strbuf_printf(&c->json, ",\"ok\":%s}", n > 0 && cached ? "true" : "false");
     if (cli_talks(c))

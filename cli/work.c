@@ -220,14 +220,33 @@ Status work_open_shape(Cli *c, Work *w)
     return w->shape ? ST_OK : work_open_data(c, w);
 }
 
-Status work_open_device(Cli *c, Work *w)
+Status work_device(Cli *c, GtcDevice **out)
 {
-    const int64_t threads = options_int(c->o, OPT_threads, 0);
+    const int64_t threads = options_int(c->o, OPT_threads, 0), gpu = options_int(c->o, OPT_gpu_id, -1);
+    const char *fraction = options_text(c->o, OPT_gpu_memory_fraction, NULL);
+    GtcDeviceOptions opt = { .no_gpu = options_flag(c->o, OPT_no_gpu) };
+    char *end = NULL;
     if (threads < 0 || threads > 4096)
         return FAIL(&c->cx, USAGE, "--threads: wants 0 (one a core) to 4096, got %lld",
                     (long long)threads);
-    return gtc_device_open(&c->cx, options_text(c->o, OPT_device, "auto"), (int)threads,
-                           &w->device);
+    if (gpu < -1 || gpu > 1023)
+        return FAIL(&c->cx, USAGE, "--gpu-id: wants 0 to 1023, got %lld", (long long)gpu);
+    if (gpu >= 0 && opt.no_gpu)
+        return FAIL(&c->cx, USAGE, "--gpu-id and --no-gpu contradict each other");
+    if (fraction)
+        opt.gpu_memory_fraction = strtod(fraction, &end);
+    if (fraction && (end == fraction || *end || !(opt.gpu_memory_fraction > 0) ||
+                     opt.gpu_memory_fraction > 1))
+        return FAIL(&c->cx, USAGE,
+                    "--gpu-memory-fraction: wants more than 0 and at most 1, got %.40s", fraction);
+    opt.threads = (int)threads;
+    opt.gpu_id = (int)gpu + 1;
+    return gtc_device_open_with(&c->cx, options_text(c->o, OPT_device, "auto"), &opt, out);
+}
+
+Status work_open_device(Cli *c, Work *w)
+{
+    return work_device(c, &w->device);
 }
 
 Status work_open_session(Cli *c, Work *w, unsigned kinds)

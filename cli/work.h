@@ -30,6 +30,8 @@ Status work_open_data(Cli *c, Work *w);
 /* Only the shape: from the plan, when its data files are as they were, else from the data. */
 Status work_open_shape(Cli *c, Work *w);
 Status work_open_device(Cli *c, Work *w);
+/* The same alone: what --device and its kin ask for. */
+Status work_device(Cli *c, GtcDevice **out);
 Status work_open_session(Cli *c, Work *w, unsigned kinds);
 void work_close(Work *w);
 

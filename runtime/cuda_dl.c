@@ -24,7 +24,6 @@ static const char *const places[] = {
     "/usr/local/nvidia/lib64/libcuda.so.1",
     "/run/opengl-driver/lib/libcuda.so.1",
     "libcuda.so",
-    "/usr/local/cuda/lib64/stubs/libcuda.so",
 };
 
 /* What to do about an error, "" where its text says it all. */
@@ -73,6 +72,11 @@ Status cuda_fail(Ctx *cx, const CudaDriver *cu, const char *call, CUresult r)
                        name ? name : "no name", r, advice(r));
 }
 
+Status cuda_check(Ctx *cx, const CudaDriver *cu, const char *call, CUresult r)
+{
+    return r == CUDA_SUCCESS ? ST_OK : cuda_fail(cx, cu, call, r);
+}
+
 /* The driver as far as it takes to know whether it will do.  Says with *stub, and no failure, that
  * it is the toolkit's. */
 static Status try_library(Ctx *cx, void *lib, const char *path, CudaDriver *cu, bool *stub)
@@ -104,24 +108,24 @@ static Status try_library(Ctx *cx, void *lib, const char *path, CudaDriver *cu, 
     memcpy(&cu->name, &sym[0], sizeof sym[0]);
     CUDA_CALLS(CUDA_CALL)
 #undef CUDA_CALL
-    return r == CUDA_SUCCESS ? ST_OK : cuda_fail(cx, cu, "cuInit", r);
+    return cuda_check(cx, cu, "cuInit", r);
 }
 
 Status cuda_dl_open(Ctx *cx, CudaDriver *out)
 {
     const char *found = NULL;
+    memset(out, 0, sizeof *out);
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         bool stub = false;
         void *lib = cx->os->dlopen(places[i]);
         if (!lib)
             continue;
-        memset(out, 0, sizeof *out);
         const Status s = try_library(cx, lib, places[i], out, &stub);
         if (s == ST_OK && !stub)
             return ST_OK;
-        memset(out, 0, sizeof *out);
         if (s != ST_OK)
             return s;
+        memset(out, 0, sizeof *out);
         found = places[i];
     }
     if (found)

@@ -216,10 +216,12 @@ typedef struct CudaDriver {
 enum { CUDA_OLDEST_DRIVER = 12000 };
 
 /* Fills *out from libcuda.so.1 and calls cuInit.  Every way in which that fails is an ST_ENV with a
- * line of its own that says what to do. */
+ * line of its own that says what to do; out->cuInit is then NULL when there is no driver at all. */
 Status cuda_dl_open(Ctx *cx, CudaDriver *out);
 
 /* A failed call as a Status: ST_MEMORY when the device has no memory left, else ST_ENV. */
 Status cuda_fail(Ctx *cx, const CudaDriver *cu, const char *call, CUresult r);
+/* The same, and ST_OK for CUDA_SUCCESS. */
+Status cuda_check(Ctx *cx, const CudaDriver *cu, const char *call, CUresult r);
 
 #endif

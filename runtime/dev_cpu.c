@@ -90,13 +90,13 @@ static Status open_parts(Ctx *cx, CpuDevice *cpu)
     return jit_open(cx, cpu->cache, &cpu->jit);
 }
 
-static Status cpu_open(Ctx *cx, int threads, GtcDevice **out)
+static Status cpu_open(Ctx *cx, const DeviceCall *call, GtcDevice **out)
 {
     CpuDevice *cpu = calloc(1, sizeof *cpu);
     if (!cpu)
         return FAIL(cx, MEMORY, "no memory for the device");
     cpu->base = (GtcDevice){ .ops = &device_cpu, .os = cx->os };
-    cpu->base.target = device_cpu_target(threads);
+    cpu->base.target = device_cpu_target(call->threads);
     const Status s = open_parts(cx, cpu);
     if (s != ST_OK) {
         cpu_close(&cpu->base);

@@ -1,26 +1,78 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* device: which device a name means, and what can be asked without opening one. */
+/* device: which device a name means, and what all devices share. */
 #include "runtime/device.h"
 
+#include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ir/eval.h"
-#include "runtime/cc.h"
+#include "runtime/cuda_dl.h"
 
-static const DeviceOps *const devices[] = { &device_cpu };
+/* The CPU, with the reason at the end of its description. */
+static Status open_cpu_because(Ctx *cx, const DeviceCall *call, const char *why, GtcDevice **out)
+{
+    TRY(device_cpu.open(cx, call, out));
+    char *text = (*out)->describe;
+    const size_t n = strlen(text);
+    snprintf(text + n, sizeof(*out)->describe - n, "; %.*s", (int)strcspn(why, ":;"), why);
+    return ST_OK;
+}
+
+/* A machine that has no driver is one without a GPU: the description says so.  Where there is a
+ * driver and still no GPU to be used, somebody will want to know. */
+static Status open_auto(Ctx *cx, const DeviceCall *call, GtcDevice **out)
+{
+    Ctx quiet = *cx;
+    CudaDriver cu;
+    if (cuda_dl_open(&quiet, &cu) != ST_OK && !cu.cuInit)
+        return open_cpu_because(cx, call, "no GPU driver", out);
+    if (device_cuda.open(&quiet, call, out) == ST_OK)
+        return ST_OK;
+    log_say(cx, LOG_WARN, "the GPU is not used: %s", quiet.msg);
+    return open_cpu_because(cx, call, "the GPU is not used", out);
+}
+
+/* The number behind "cuda:", -1 when there is none. */
+static Status spec_gpu(Ctx *cx, const char *spec, int *gpu)
+{
+    char *end;
+    if (spec[4] == '\0')
+        return ST_OK;
+    const long n = strtol(spec + 5, &end, 10);
+    if (!isdigit((unsigned char)spec[5]) || *end || n > 1 << 20)
+        return FAIL(cx, USAGE, "--device %.40s: wants a number behind cuda:", spec);
+    if (*gpu >= 0 && *gpu != n)
+        return FAIL(cx, USAGE, "--device %.40s and --gpu-id %d name two GPUs", spec, *gpu);
+    *gpu = (int)n;
+    return ST_OK;
+}
+
+Status gtc_device_open_with(Ctx *cx, const char *spec, const GtcDeviceOptions *opt, GtcDevice **out)
+{
+    DeviceCall call = { opt->threads, opt->gpu_id - 1, opt->gpu_memory_fraction };
+    *out = NULL;
+    if (!spec || strcmp(spec, "auto") == 0)
+        return opt->no_gpu       ? open_cpu_because(cx, &call, "GPUs are not wanted", out)
+               : opt->gpu_id > 0 ? device_cuda.open(cx, &call, out)
+                                 : open_auto(cx, &call, out);
+    if (strcmp(spec, "cpu") == 0)
+        return device_cpu.open(cx, &call, out);
+    if (strcmp(spec, "cuda") == 0 || strncmp(spec, "cuda:", 5) == 0) {
+        if (opt->no_gpu)
+            return FAIL(cx, USAGE, "--device %.40s and --no-gpu contradict each other", spec);
+        TRY(spec_gpu(cx, spec, &call.gpu));
+        return device_cuda.open(cx, &call, out);
+    }
+    if (strcmp(spec, "simt") == 0)
+        return device_simt.open(cx, &call, out);
+    return FAIL(cx, USAGE, "no device \"%.40s\": wants auto, cpu, cuda, cuda:N or simt", spec);
+}
 
 Status gtc_device_open(Ctx *cx, const char *spec, int threads, GtcDevice **out)
 {
-    *out = NULL;
-    if (!spec || strcmp(spec, "auto") == 0)
-        spec = "cpu";
-    for (size_t i = 0; i < sizeof devices / sizeof *devices; i++)
-        if (strcmp(devices[i]->name, spec) == 0)
-            return devices[i]->open(cx, threads, out);
-    if (strcmp(spec, "cuda") == 0 || strncmp(spec, "cuda:", 5) == 0 || strcmp(spec, "simt") == 0)
-        return FAIL(cx, ENV, "this build has no %.4s device yet: use --device cpu", spec);
-    return FAIL(cx, USAGE, "no device \"%.40s\": wants auto or cpu", spec);
+    return gtc_device_open_with(cx, spec, &(GtcDeviceOptions){ .threads = threads }, out);
 }
 
 void gtc_device_close(GtcDevice *d)
@@ -61,47 +113,4 @@ Status device_interpret(Ctx *cx, const Step *s, void *const *arg)
         tensor_write(&out[i], arg[s->nin + i]);
     arena_free(a);
     return status;
-}
-
-/* ------------------------------------------------------------ cache and compilers */
-
-static Status ask_cache(Ctx *cx, GtcCacheInfo *out,
-                        Status (*ask)(Ctx *cx, Cache *c, CacheInfo *info))
-{
-    Cache *c = NULL;
-    CacheInfo info = { 0 };
-    memset(out, 0, sizeof *out);
-    TRY(cache_open(cx, &c));
-    snprintf(out->dir, sizeof out->dir, "%s", cache_dir(c));
-    const Status status = ask(cx, c, &info);
-    cache_close(c);
-    out->entries = info.entries;
-    out->bytes = info.bytes;
-    return status;
-}
-
-Status gtc_cache_info(Ctx *cx, GtcCacheInfo *out)
-{
-    return ask_cache(cx, out, cache_stats);
-}
-
-Status gtc_cache_clear(Ctx *cx, GtcCacheInfo *out)
-{
-    return ask_cache(cx, out, cache_clear);
-}
-
-int gtc_compilers(Ctx *cx, GtcCompiler *out, int max)
-{
-    Cache *c = NULL;
-    CompilerList list;
-    if (cache_open(cx, &c) != ST_OK)
-        return 0;
-    cc_find(cx, c, &list);
-    cache_close(c);
-    const int n = list.n < max ? list.n : max;
-    for (int i = 0; i < n; i++) {
-        snprintf(out[i].path, sizeof out[i].path, "%s", list.at[i].path);
-        snprintf(out[i].version, sizeof out[i].version, "%s", list.at[i].version);
-    }
-    return n;
 }

@@ -56,11 +56,18 @@ typedef struct LoadCall {
 
 typedef enum CopyWay { COPY_TO_DEVICE, COPY_TO_HOST } CopyWay;
 
+/* What open is asked for. */
+typedef struct DeviceCall {
+    int threads;            /* of a CPU: 0: one a core */
+    int gpu;                /* its number, -1: the one with most free memory */
+    double memory_fraction; /* of a GPU's memory that may be used, 0: all */
+} DeviceCall;
+
 /* A kind of device.  At most 12 entries; the word in front of each says when it is called. */
 typedef struct DeviceOps {
     const char *name; /* what --device calls it */
-    /* Opens one with that many compute threads (0: one a core); ST_ENV when there is none. */
-    Status (*open)(Ctx *cx, int threads, GtcDevice **out);
+    /* Opens one; ST_ENV when there is none. */
+    Status (*open)(Ctx *cx, const DeviceCall *call, GtcDevice **out);
     /* Gives everything back; the device's programs and stores are gone already. */
     void (*close)(GtcDevice *d);
     /* Zeroed memory that kernels can use, aligned to 256, or NULL when there is none. */
@@ -92,7 +99,7 @@ struct GtcDevice {
     const struct Os *os; /* of the Ctx that opened it: what it took is given back there */
 };
 
-extern const DeviceOps device_cpu;
+extern const DeviceOps device_cpu, device_cuda, device_simt;
 
 /* Evaluates the step's body; arg as in Step, in the host's memory. */
 Status device_interpret(Ctx *cx, const Step *s, void *const *arg);

@@ -26,13 +26,34 @@ typedef struct GtcOptions {
     void *pass_done_arg;
 } GtcOptions;
 
-/* Devices.  spec: "auto", "cpu"; threads 0: one a core.  ST_ENV when there is no such device. */
+/* Devices.  spec: "cpu"; "cuda", the GPU with most free memory; "cuda:N", GPU N of those that are
+ * visible; "simt", the host in a GPU's place; "auto", a GPU where one can be used and else the CPU,
+ * saying why.  threads: of a CPU; 0: one a core.  ST_ENV when there is no such device. */
+typedef struct GtcDeviceOptions {
+    int threads;
+    bool no_gpu;                /* auto is cpu, and cuda an error */
+    int gpu_id;                 /* 1 + N: cuda is cuda:N, auto too; 0: not said */
+    double gpu_memory_fraction; /* of a GPU's memory that may be used, 0: all of it */
+} GtcDeviceOptions;
+Status gtc_device_open_with(Ctx *cx, const char *spec, const GtcDeviceOptions *opt,
+                            GtcDevice **out);
 Status gtc_device_open(Ctx *cx, const char *spec, int threads, GtcDevice **out);
 void gtc_device_close(GtcDevice *d);
 const char *gtc_device_name(const GtcDevice *d); /* "cpu" */
 const char *
 gtc_device_describe(const GtcDevice *d); /* "cpu: 2 threads, AVX-512 (16 lanes), gcc 12.2.0" */
-int gtc_device_threads(const GtcDevice *d);
+int gtc_device_threads(const GtcDevice *d); /* of a GPU: multiprocessors */
+
+/* The devices of this machine: the CPU, each GPU, the host in a GPU's place.  Returns how many there
+ * are, at most max. */
+typedef struct GtcDeviceInfo {
+    char name[32]; /* as a spec: "cuda:1" */
+    char description[256];
+    int units;                         /* threads; of a GPU: multiprocessors */
+    int capability;                    /* of a GPU: 90 is 9.0; else 0 */
+    int64_t memory_bytes, free_bytes; /* of a GPU; else 0 */
+} GtcDeviceInfo;
+int gtc_devices(Ctx *cx, GtcDeviceInfo *out, int max);
 
 /* The params and states (by name) that Programs share.  A program works on what the device has of
  * them; `data` is the host's.  On a device whose memory is not the host's these are two: whoever
@@ -116,5 +137,14 @@ typedef struct GtcCompiler {
     char path[256], version[128];
 } GtcCompiler;
 int gtc_compilers(Ctx *cx, GtcCompiler *out, int max);
+
+/* The libraries that gtc uses where there are any: what was found, or what is missing and what to do
+ * about it.  Returns how many there are, at most max. */
+typedef struct GtcLibrary {
+    char name[32];
+    bool found;
+    char text[512];
+} GtcLibrary;
+int gtc_libraries(Ctx *cx, GtcLibrary *out, int max);
 
 #endif

@@ -336,10 +336,11 @@ static void touch(Bind *b, int32_t slot, bool writes, bool serial)
     s->last = b->epoch;
 }
 
-/* Gives the step its epoch.  A team of one needs no barrier, and each step is an epoch. */
+/* Gives the step its epoch.  A team of one and a GPU need no barrier, and each step is an epoch. */
 static void order_step(Bind *b, Step *s, const int32_t *slot, uint32_t nin, uint32_t n)
 {
-    const bool alone = b->p->d->target.threads == 1;
+    const Target *t = &b->p->d->target;
+    const bool alone = t->threads == 1 || t->smem_bytes > 0; /* a GPU: in the order of the list */
     bool clash = false;
     for (uint32_t i = 0; i < n; i++)
         clash |= conflicts(b, slot[i], i >= nin, s->serial);

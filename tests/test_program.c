@@ -432,6 +432,12 @@ static void program_survives_failing_calls(void **state)
     assert_true(right > 20 && refused > 10 && interpreted > 0);
 }
 
+static void *no_library(const char *path)
+{
+    (void)path;
+    return NULL;
+}
+
 static void program_refuses(void **state)
 {
     (void)state;
@@ -452,10 +458,23 @@ static void program_refuses(void **state)
     assert_int_equal(program_create(&f.cx, f.d, f.s, g, k, 2, false, &f.p), ST_TYPE);
     assert_string_equal(f.cx.msg, "w is f32[3] in the store, the graph wants f32[1000]");
 
-    assert_int_equal(gtc_device_open(&f.cx, "cuda", 0, &d), ST_ENV);
-    assert_string_equal(f.cx.msg, "this build has no cuda device yet: use --device cpu");
-    assert_int_equal(gtc_device_open(&f.cx, "simt", 0, &d), ST_ENV);
     assert_int_equal(gtc_device_open(&f.cx, "tpu", 0, &d), ST_USAGE);
+    assert_int_equal(gtc_device_open(&f.cx, "cuda:x", 0, &d), ST_USAGE);
+    assert_int_equal(gtc_device_open(&f.cx, "cuda:", 0, &d), ST_USAGE);
+    assert_int_equal(gtc_device_open_with(&f.cx, "cuda:1", &(GtcDeviceOptions){ .gpu_id = 1 }, &d),
+                     ST_USAGE);
+    assert_int_equal(gtc_device_open_with(&f.cx, "cuda", &(GtcDeviceOptions){ .no_gpu = true }, &d),
+                     ST_USAGE);
+    Os os = *os_default();
+    os.dlopen = no_library;
+    f.cx.os = &os;
+    assert_int_equal(gtc_device_open(&f.cx, "cuda", 0, &d), ST_ENV);
+    assert_non_null(strstr(f.cx.msg, "libcuda.so.1 is nowhere"));
+    assert_int_equal(gtc_device_open(&f.cx, "auto", 1, &d), ST_OK);
+    assert_string_equal(gtc_device_name(d), "cpu");
+    assert_non_null(strstr(gtc_device_describe(d), "; no GPU driver"));
+    gtc_device_close(d);
+    f.cx.os = os_default();
     gtc_device_close(NULL);
     gtc_program_destroy(NULL);
     gtc_store_destroy(NULL);

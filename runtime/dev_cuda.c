@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dev_cuda: a GPU by the driver API alone, or the host that runs CUDA kernels in its place.
+ *
+ * There are two kinds of device here and one code: `cuda` has the driver table of libcuda and
+ * images from NVRTC, `simt` the table of the host runner and images from the C compiler.  What
+ * either can do (multiprocessors, shared memory) is asked of the table.
+ *
+ * The primary context is shared with whatever else the process uses the GPU for.  After a kernel
+ * has failed every call answers with the same error; so nothing that gives something back looks at
+ * the answer. */
+#include "runtime/dev_cuda.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ir/base/os.h"
+#include "ir/base/size.h"
+#include "runtime/cuda_run.h"
+#include "runtime/jit_nvrtc.h"
+#include "runtime/jit_simt.h"
+
+enum { STATIC_SMEM = 48 << 10 }; /* more must be asked for */
+
+typedef struct Block { /* memory that is handed out */
+    CUdeviceptr at;
+    int64_t bytes;
+} Block;
+
+typedef struct CudaDevice {
+    GtcDevice base;
+    CudaDriver cu;
+    CUdevice number;
+    CudaQueue q;
+    bool retained;
+    Cache *cache;
+    JitNvrtc *nvrtc;
+    JitSimt *simt;
+    const ImageMaker *maker;
+    Block *block;
+    int nblock, block_cap;
+    int64_t used, limit; /* bytes */
+} CudaDevice;
+
+static CudaDevice *cuda_of(GtcDevice *d)
+{
+    return (CudaDevice *)d;
+}
+
+static int ask(const CudaDevice *d, CUdevice_attribute what)
+{
+    int v = 0;
+    return d->cu.cuDeviceGetAttribute(&v, what, d->number) == CUDA_SUCCESS ? v : 0;
+}
+
+/* ------------------------------------------------------------ which GPU */
+
+static Status free_bytes(Ctx *cx, const CudaDriver *cu, CUdevice number, size_t *free,
+                         size_t *total)
+{
+    CUcontext context;
+    TRY(cuda_check(cx, cu, "cuDevicePrimaryCtxRetain",
+                   cu->cuDevicePrimaryCtxRetain(&context, number)));
+    Status status = cuda_check(cx, cu, "cuCtxSetCurrent", cu->cuCtxSetCurrent(context));
+    if (status == ST_OK)
+        status = cuda_check(cx, cu, "cuMemGetInfo", cu->cuMemGetInfo_v2(free, total));
+    cu->cuCtxSetCurrent(NULL);
+    cu->cuDevicePrimaryCtxRelease_v2(number);
+    return status;
+}
+
+/* The one with most free memory; one that cannot be asked is passed by. */
+static Status most_free(Ctx *cx, const CudaDriver *cu, int count, int *best)
+{
+    size_t most = 0;
+    *best = -1;
+    for (int i = 0; i < count; i++) {
+        size_t free = 0, total = 0;
+        CUdevice number;
+        if (cu->cuDeviceGet(&number, i) != CUDA_SUCCESS ||
+            free_bytes(cx, cu, number, &free, &total) != ST_OK)
+            continue;
+        if (*best < 0 || free > most) {
+            *best = i;
+            most = free;
+        }
+    }
+    return *best < 0 ? ST_ENV : ST_OK; /* the last one's reason is in cx */
+}
+
+static Status choose(Ctx *cx, const CudaDriver *cu, int wanted, int *count, int *number)
+{
+    TRY(cuda_check(cx, cu, "cuDeviceGetCount", cu->cuDeviceGetCount(count)));
+    if (*count == 0)
+        return cuda_fail(cx, cu, "cuDeviceGetCount", CUDA_ERROR_NO_DEVICE);
+    if (wanted >= *count)
+        return FAIL(cx, ENV, "no GPU number %d: there %s %d visible, counted from 0", wanted,
+                    *count == 1 ? "is" : "are", *count);
+    *number = wanted;
+    if (wanted >= 0)
+        return ST_OK;
+    *number = 0;
+    return *count == 1 ? ST_OK : most_free(cx, cu, *count, number);
+}
+
+static void list_one(Ctx *cx, const CudaDriver *cu, const DeviceOps *ops, int i, GtcDeviceInfo *out)
+{
+    CudaDevice d = { .cu = *cu };
+    char name[96] = "";
+    size_t free = 0, total = 0;
+    if (cu->cuDeviceGet(&d.number, i) != CUDA_SUCCESS)
+        return;
+    cu->cuDeviceGetName(name, sizeof name, d.number);
+    Ctx quiet = *cx; /* a GPU that is taken by another process has memory that cannot be asked */
+    free_bytes(&quiet, cu, d.number, &free, &total);
+    const int major = ask(&d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
+    const int minor = ask(&d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+    if (total == 0)
+        cu->cuDeviceTotalMem_v2(&total, d.number);
+    *out = (GtcDeviceInfo){ .units = ask(&d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
+                            .capability = 10 * major + minor,
+                            .memory_bytes = (int64_t)total,
+                            .free_bytes = (int64_t)free };
+    snprintf(out->name, sizeof out->name, "%s:%d", ops->name, i);
+    snprintf(out->description, sizeof out->description,
+             "%s:%d: %s, capability %d.%d, %d multiprocessors, %.1f of %.1f GiB free", ops->name, i,
+             name, major, minor, out->units, (double)free / (1 << 30), (double)total / (1 << 30));
+}
+
+int cuda_list(Ctx *cx, const CudaDriver *cu, const DeviceOps *ops, GtcDeviceInfo *out, int max)
+{
+    int n = 0;
+    if (cu->cuInit(0) != CUDA_SUCCESS || cu->cuDeviceGetCount(&n) != CUDA_SUCCESS)
+        return 0;
+    n = n < max ? n : max;
+    for (int i = 0; i < n; i++)
+        list_one(cx, cu, ops, i, &out[i]);
+    return n;
+}
+
+/* ------------------------------------------------------------ open and close */
+
+static void cuda_close(GtcDevice *base)
+{
+    CudaDevice *d = cuda_of(base);
+    if (d->q.context)
+        d->cu.cuCtxSetCurrent(d->q.context);
+    if (d->q.stream)
+        d->cu.cuStreamDestroy_v2(d->q.stream);
+    if (d->retained)
+        d->cu.cuDevicePrimaryCtxRelease_v2(d->number);
+    jit_nvrtc_close(d->nvrtc);
+    jit_simt_close(d->simt);
+    cache_close(d->cache);
+    free(d->block);
+    free(d);
+}
+
+static Status open_context(Ctx *cx, CudaDevice *d, const DeviceCall *call)
+{
+    const CudaDriver *cu = &d->cu;
+    size_t free = 0, total = 0;
+    TRY(cuda_check(cx, cu, "cuDevicePrimaryCtxRetain",
+                   cu->cuDevicePrimaryCtxRetain(&d->q.context, d->number)));
+    d->retained = true;
+    TRY(cuda_enter(cx, &d->q));
+    TRY(cuda_check(cx, cu, "cuStreamCreate",
+                   cu->cuStreamCreate(&d->q.stream, CU_STREAM_NON_BLOCKING)));
+    TRY(cuda_check(cx, cu, "cuMemGetInfo", cu->cuMemGetInfo_v2(&free, &total)));
+    d->limit = INT64_MAX;
+    if (call->memory_fraction > 0)
+        d->limit = (int64_t)(call->memory_fraction * (double)total);
+    return ST_OK;
+}
+
+static void fill_target(CudaDevice *d)
+{
+    d->base.target = (Target){
+        .lanes = 1,
+        .threads = ask(d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
+        .smem_bytes = ask(d, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN),
+        .l2_bytes = ask(d, CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE),
+        .refuse = kernel_refuse_cuda,
+    };
+    Target *t = &d->base.target;
+    if (t->threads < 1)
+        t->threads = 1;
+    if (t->smem_bytes < STATIC_SMEM)
+        t->smem_bytes = STATIC_SMEM;
+}
+
+static void describe(CudaDevice *d, int index, int count, bool chosen, const char *compiler)
+{
+    char name[96] = "", why[48] = "";
+    int version = 0;
+    size_t free = 0, total = 0;
+    d->cu.cuDeviceGetName(name, sizeof name, d->number);
+    d->cu.cuDriverGetVersion(&version);
+    d->cu.cuMemGetInfo_v2(&free, &total);
+    if (chosen && count > 1)
+        snprintf(why, sizeof why, " (most free memory of %d)", count);
+    snprintf(d->base.describe, sizeof d->base.describe,
+             "%s:%d%s: %s, capability %d.%d, %d multiprocessors, %.1f of %.1f GiB free, driver for "
+             "CUDA %d.%d, %s",
+             d->base.ops->name, index, why, name,
+             ask(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
+             ask(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR), d->base.target.threads,
+             (double)free / (1 << 30), (double)total / (1 << 30), version / 1000,
+             version % 1000 / 10, compiler);
+}
+
+static Status open_nvrtc(Ctx *cx, CudaDevice *d)
+{
+    Nvrtc n;
+    char arch[32];
+    int driver = 0;
+    const int capability = 10 * ask(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) +
+                           ask(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+    d->cu.cuDriverGetVersion(&driver);
+    TRY(nvrtc_dl_open(cx, driver, &n));
+    TRY(jit_nvrtc_arch(cx, &n, capability, arch));
+    TRY(jit_nvrtc_open(cx, &n, arch, &d->nvrtc));
+    d->maker = jit_nvrtc_maker(d->nvrtc);
+    return ST_OK;
+}
+
+static Status open_simt(Ctx *cx, CudaDevice *d)
+{
+    TRY(jit_simt_open(cx, d->cache, &d->simt));
+    d->maker = jit_simt_maker(d->simt);
+    return ST_OK;
+}
+
+static Status open_rest(Ctx *cx, CudaDevice *d, const DeviceCall *call,
+                        Status (*open_maker)(Ctx *cx, CudaDevice *d))
+{
+    const CudaDriver *cu = &d->cu;
+    int index = 0, count = 0;
+    TRY(cuda_check(cx, cu, "cuInit", cu->cuInit(0)));
+    TRY(choose(cx, cu, call->gpu, &count, &index));
+    TRY(cuda_check(cx, cu, "cuDeviceGet", cu->cuDeviceGet(&d->number, index)));
+    TRY(cache_open(cx, &d->cache));
+    TRY(open_maker(cx, d));
+    TRY(open_context(cx, d, call));
+    fill_target(d);
+    describe(d, index, count, call->gpu < 0, d->maker->name);
+    return ST_OK;
+}
+
+static Status open_on(Ctx *cx, const DeviceOps *ops, const CudaDriver *cu, const DeviceCall *call,
+                      Status (*open_maker)(Ctx *cx, CudaDevice *d), GtcDevice **out)
+{
+    CudaDevice *d = calloc(1, sizeof *d);
+    if (!d)
+        return FAIL(cx, MEMORY, "no memory for the device");
+    d->base = (GtcDevice){ .ops = ops, .os = cx->os };
+    d->cu = *cu;
+    d->q = (CudaQueue){ .cu = &d->cu, .os = cx->os };
+    const Status s = open_rest(cx, d, call, open_maker);
+    if (s != ST_OK) {
+        cuda_close(&d->base);
+        return s;
+    }
+    *out = &d->base;
+    return ST_OK;
+}
+
+Status cuda_open_simt(Ctx *cx, const CudaDriver *cu, const DeviceCall *call, GtcDevice **out)
+{
+    return open_on(cx, &device_simt, cu, call, open_simt, out);
+}
+
+static Status cuda_open(Ctx *cx, const DeviceCall *call, GtcDevice **out)
+{
+    CudaDriver cu;
+    TRY(cuda_dl_open(cx, &cu));
+    return open_on(cx, &device_cuda, &cu, call, open_nvrtc, out);
+}
+
+/* ------------------------------------------------------------ memory */
+
+static bool block_add(CudaDevice *d, CUdeviceptr at, int64_t bytes)
+{
+    if (d->nblock == d->block_cap) {
+        const int cap = d->block_cap ? 2 * d->block_cap : 64;
+        Block *more = realloc(d->block, (size_t)cap * sizeof *more);
+        if (!more)
+            return false;
+        d->block = more;
+        d->block_cap = cap;
+    }
+    d->block[d->nblock++] = (Block){ at, bytes };
+    d->used += bytes;
+    return true;
+}
+
+static bool fill_zero(const CudaDevice *d, CUdeviceptr at, int64_t bytes)
+{
+    return d->cu.cuMemsetD8Async(at, 0, (size_t)bytes, d->q.stream) == CUDA_SUCCESS &&
+           d->cu.cuStreamSynchronize(d->q.stream) == CUDA_SUCCESS;
+}
+
+static void *cuda_alloc(GtcDevice *base, int64_t bytes)
+{
+    CudaDevice *d = cuda_of(base);
+    CUdeviceptr at = 0;
+    int64_t all;
+    if (bytes < 0 || !size_add_ok(d->used, bytes, &all) || all > d->limit)
+        return NULL;
+    if (d->cu.cuCtxSetCurrent(d->q.context) != CUDA_SUCCESS ||
+        d->cu.cuMemAlloc_v2(&at, bytes > 0 ? (size_t)bytes : 1) != CUDA_SUCCESS)
+        return NULL;
+    if (fill_zero(d, at, bytes) && block_add(d, at, bytes))
+        return (void *)(uintptr_t)at;
+    d->cu.cuMemFree_v2(at);
+    return NULL;
+}
+
+static void cuda_release(GtcDevice *base, void *p)
+{
+    CudaDevice *d = cuda_of(base);
+    const CUdeviceptr at = (CUdeviceptr)(uintptr_t)p;
+    if (!p)
+        return;
+    d->cu.cuCtxSetCurrent(d->q.context);
+    d->cu.cuMemFree_v2(at);
+    for (int i = 0; i < d->nblock; i++)
+        if (d->block[i].at == at) {
+            d->used -= d->block[i].bytes;
+            d->block[i] = d->block[--d->nblock];
+            return;
+        }
+}
+
+static void *cuda_pin(GtcDevice *base, int64_t bytes)
+{
+    CudaDevice *d = cuda_of(base);
+    void *p = NULL;
+    if (bytes < 0 || d->cu.cuCtxSetCurrent(d->q.context) != CUDA_SUCCESS ||
+        d->cu.cuMemHostAlloc(&p, bytes > 0 ? (size_t)bytes : 1, 0) != CUDA_SUCCESS)
+        return NULL;
+    memset(p, 0, (size_t)bytes);
+    return p;
+}
+
+static void cuda_unpin(GtcDevice *base, void *p)
+{
+    CudaDevice *d = cuda_of(base);
+    if (!p)
+        return;
+    d->cu.cuCtxSetCurrent(d->q.context);
+    d->cu.cuMemFreeHost(p);
+}
+
+static Status cuda_copy(Ctx *cx, GtcDevice *base, CopyWay way, void *host, void *device,
+                        int64_t bytes)
+{
+    CudaDevice *d = cuda_of(base);
+    const CudaDriver *cu = &d->cu;
+    const CUdeviceptr at = (CUdeviceptr)(uintptr_t)device;
+    if (bytes == 0)
+        return ST_OK;
+    TRY(cuda_enter(cx, &d->q));
+    const Status status =
+        way == COPY_TO_DEVICE
+            ? cuda_check(cx, cu, "cuMemcpyHtoDAsync",
+                         cu->cuMemcpyHtoDAsync_v2(at, host, (size_t)bytes, d->q.stream))
+            : cuda_check(cx, cu, "cuMemcpyDtoHAsync",
+                         cu->cuMemcpyDtoHAsync_v2(host, at, (size_t)bytes, d->q.stream));
+    const Status done =
+        cuda_check(cx, cu, "cuStreamSynchronize", cu->cuStreamSynchronize(d->q.stream));
+    return status != ST_OK ? status : done;
+}
+
+/* ------------------------------------------------------------ code */
+
+static Status cuda_build(Ctx *cx, GtcDevice *d, Arena *arena, const Graph *g, Ref r, Kernel *out)
+{
+    return kernel_build_cuda(cx, arena, &d->target, g, r, out);
+}
+
+static Status launch_ready(Ctx *cx, const CudaDevice *d, CUfunction fn, const Launch *l)
+{
+    const CudaDriver *cu = &d->cu;
+    int blocks = 0;
+    if (l->smem > d->base.target.smem_bytes)
+        return FAIL(cx, ENV, "%s wants %d bytes of shared memory a block, the device has %lld",
+                    l->entry, l->smem, (long long)d->base.target.smem_bytes);
+    if (l->smem > STATIC_SMEM)
+        TRY(cuda_check(
+            cx, cu, "cuFuncSetAttribute",
+            cu->cuFuncSetAttribute(fn, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, l->smem)));
+    if (!l->cooperative)
+        return ST_OK;
+    TRY(cuda_check(
+        cx, cu, "cuOccupancyMaxActiveBlocksPerMultiprocessor",
+        cu->cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, fn, l->threads, (size_t)l->smem)));
+    if (l->blocks > (int64_t)blocks * d->base.target.threads)
+        return FAIL(cx, ENV, "%s wants %lld blocks at the same time, the device has room for %lld",
+                    l->entry, (long long)l->blocks, (long long)blocks * d->base.target.threads);
+    return ST_OK;
+}
+
+/* The driver's own words about an image, where it has any. */
+static Status module_load(Ctx *cx, const CudaDevice *d, const Kernel *k, const Image *image,
+                          CUmodule *out)
+{
+    char words[512] = "";
+    CUjit_option option[] = { CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES };
+    void *value[] = { words, (void *)(uintptr_t)(sizeof words - 1) };
+    const CUresult r = d->cu.cuModuleLoadDataEx(out, image->bytes, 2, option, value);
+    if (r == CUDA_SUCCESS)
+        return ST_OK;
+    char call[700];
+    snprintf(call, sizeof call, "cuModuleLoadData of %s%s%s", k->name, words[0] ? ": " : "", words);
+    return cuda_fail(cx, &d->cu, call, r);
+}
+
+static Status code_load(Ctx *cx, const CudaDevice *d, Arena *arena, const Kernel *k,
+                        const Image *image, CudaCode *out)
+{
+    TRY(module_load(cx, d, k, image, &out->module));
+    out->fn = arena_array(arena, CUfunction, k->nlaunch);
+    Launch *l = arena_array(arena, Launch, k->nlaunch);
+    for (int i = 0; i < k->nlaunch; i++) {
+        l[i] = k->launch[i];
+        l[i].entry = arena_strdup(arena, k->launch[i].entry);
+        TRY(cuda_check(cx, &d->cu, l[i].entry,
+                       d->cu.cuModuleGetFunction(&out->fn[i], out->module, l[i].entry)));
+        TRY(launch_ready(cx, d, out->fn[i], &l[i]));
+    }
+    out->launch = l;
+    out->n = k->nlaunch;
+    out->ready = true;
+    return ST_OK;
+}
+
+static Status load_all(Ctx *cx, CudaDevice *d, const LoadCall *call, const Image *image,
+                       CudaModule *m, Code *code)
+{
+    for (int i = 0; i < call->n; i++) {
+        int same = 0;
+        code[i] = (Code){ NULL, image[i].bytes ? image[i].from : CODE_NONE };
+        if (!image[i].bytes)
+            continue;
+        while (strcmp(call->k[same].name, call->k[i].name) != 0)
+            same++;
+        if (same < i) { /* equal kernels have equal names */
+            m->code[i] = m->code[same];
+            m->code[i].module = NULL;
+        } else {
+            TRY(code_load(cx, d, m->arena, &call->k[i], &image[i], &m->code[i]));
+        }
+    }
+    return ST_OK;
+}
+
+static Status cuda_load(Ctx *cx, GtcDevice *base, const LoadCall *call, Code *code, void **module)
+{
+    CudaDevice *d = cuda_of(base);
+    CudaModule *m = calloc(1, sizeof *m);
+    *module = m;
+    if (!m)
+        return FAIL(cx, MEMORY, "no memory to load %d kernels", call->n);
+    m->arena = arena_new();
+    m->code = arena_array(m->arena, CudaCode, call->n);
+    m->ncode = call->n;
+    Image *image = arena_array(m->arena, Image, call->n);
+    TRY(jit_image_load(cx, d->cache, d->maker, call->k, call->layers, call->n, call->no_cache,
+                       image));
+    Status status = cuda_enter(cx, &d->q);
+    if (status == ST_OK)
+        status = load_all(cx, d, call, image, m, code);
+    jit_image_free(image, call->n);
+    return status;
+}
+
+static void cuda_unload(GtcDevice *base, void *module)
+{
+    CudaDevice *d = cuda_of(base);
+    CudaModule *m = module;
+    if (!m)
+        return;
+    d->cu.cuCtxSetCurrent(d->q.context);
+    cuda_run_end(&d->q, m);
+    for (int i = 0; i < m->ncode; i++)
+        if (m->code[i].module)
+            d->cu.cuModuleUnload(m->code[i].module);
+    arena_free(m->arena);
+    free(m);
+}
+
+static Status cuda_run_all(Ctx *cx, GtcDevice *base, const Schedule *s, double *ms)
+{
+    return cuda_run(cx, &cuda_of(base)->q, s->module, s, ms);
+}
+
+#define CUDA_OPS                                                                                   \
+    .close = cuda_close, .alloc = cuda_alloc, .release = cuda_release, .pin = cuda_pin,            \
+    .unpin = cuda_unpin, .copy = cuda_copy, .build = cuda_build, .load = cuda_load,                \
+    .unload = cuda_unload, .run = cuda_run_all
+
+const DeviceOps device_cuda = { .name = "cuda", .open = cuda_open, CUDA_OPS };
+
+static Status simt_open(Ctx *cx, const DeviceCall *call, GtcDevice **out)
+{
+    (void)call, (void)out;
+    return FAIL(cx, ENV, "this build has no simt device: use --device cpu");
+}
+
+const DeviceOps device_simt = { .name = "simt", .open = simt_open, CUDA_OPS };

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GTC_RUNTIME_DEV_CUDA_H
+#define GTC_RUNTIME_DEV_CUDA_H
+
+#include "runtime/cuda_dl.h"
+#include "runtime/device.h"
+
+/* The GPUs behind a driver, as gtc_devices tells of them.  None when the driver cannot say. */
+int cuda_list(Ctx *cx, const CudaDriver *cu, const DeviceOps *ops, GtcDeviceInfo *out, int max);
+
+/* A GPU behind any driver table, with images made by the C compiler: for the host runner. */
+Status cuda_open_simt(Ctx *cx, const CudaDriver *cu, const DeviceCall *call, GtcDevice **out);
+
+#endif
