@@ -24,7 +24,12 @@ const char *kernel_refuse_c(const Target *t, const Graph *body)
     }
     if (nscan > 1)
         return "two scans in one kernel";
-    return nheavy > MAX_NEST_REDS ? "too many reductions in one kernel" : NULL;
+    if (nheavy <= MAX_NEST_REDS)
+        return NULL;
+    Arena *arena = arena_new();
+    const uint32_t most = stages_most_inside(arena, body);
+    arena_free(arena);
+    return most > MAX_NEST_REDS ? "too many reductions in one nest" : NULL;
 }
 
 const char *kernel_refuse_cuda(const Target *t, const Graph *body)

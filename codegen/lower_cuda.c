@@ -101,16 +101,16 @@ static void across(Low *l, Batch *b)
     const Var q = ix_var_new(l->p, "round", rounds);
     const Open loop = low_open(l, q, BIND_SERIAL, 0);
     const Ix number = ix_add(l->p, ix_scale(l->p, ix_var(l->p, q), lanes), lane);
+    const Ix outermost = l->env[st->red[0]] = reduced_at(l, st, number);
     Open when = { 0 };
-    if (total % lanes) {
-        const Guard g = { number, 0, total };
+    if (total % lanes) { /* the outermost index is where a number too great shows */
+        const Guard g = { outermost, 0, ix_var_count(l->p, st->red[0]) };
         KNode *n = low_put(l, K_WHEN);
         n->guard = arena_copy(l->arena, &g, sizeof g);
         n->nguard = 1;
         when = (Open){ l->tail, l->nknown };
         l->tail = &n->body;
     }
-    l->env[st->red[0]] = reduced_at(l, st, number);
     low_accumulate(l, b);
     if (total % lanes)
         low_close(l, when);

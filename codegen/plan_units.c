@@ -184,6 +184,7 @@ static void place(Units *us, const Nest *u)
     const bool adds = s->stage[u->root[0]].adds;
     nest_reads(us, u, false, all);
     nest_reads(us, u, true, moving);
+    const bool number = u->naxis == 0 && !u->nred && u->when == WHEN_PLAIN && is_internal(us, u);
     bool any = false;
     for (size_t w = 0; w < us->words; w++)
         any |= moving[w] != 0;
@@ -197,7 +198,11 @@ static void place(Units *us, const Nest *u)
             }
             break;
         }
-        const bool alike = u->nred || n->nred || !any || have_common_read(us, n, moving, scratch);
+        bool alike = u->nred || n->nred || !any || have_common_read(us, n, moving, scratch);
+        if (number) /* so that each thread may compute it for itself */
+            alike = n->naxis == 0 && !n->nred && is_internal(us, n);
+        else if (!u->nred && n->naxis == 0 && !n->nred && is_internal(us, n))
+            alike = false;
         if ((at == us->n - 1 || !adds) && alike && nest_takes(s, n, u)) {
             nest_merge(n, u);
             return;
@@ -206,7 +211,7 @@ static void place(Units *us, const Nest *u)
             break;
         after = at;
     }
-    nest_insert(us, u->naxis == 0 && !u->nred && is_internal(us, u) ? after : us->n, u);
+    nest_insert(us, number ? after : us->n, u);
 }
 
 Nest *plan_units(Arena *arena, Stages *s, bool plain, int *nnest)

@@ -119,6 +119,8 @@ typedef struct Stored {
 
 /* The first guess, from the graph alone; `all`: everything that is no view (the last resort). */
 Stored stages_stored(Arena *arena, const Graph *body, bool all);
+/* The most reductions that one value of the body computes in place, counted once a path. */
+uint32_t stages_most_inside(Arena *arena, const Graph *body);
 
 /* Stages of a fusion body.  Fails with ST_TYPE for what no kernel can hold (f64). */
 Status stages_build(Ctx *cx, Arena *arena, const Graph *body, const Stored *stored, Stages **out);

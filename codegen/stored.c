@@ -52,6 +52,22 @@ static void mark(const Graph *g, uint8_t *stored, Ref r)
         stored[r] = 1;
 }
 
+/* A value of more reductions than one nest had better hold: those below it are stored. */
+static void mark_many(const Graph *g, uint8_t *stored, uint32_t *inside, Ref r)
+{
+    enum { MANY = 24 };
+    const Node *n = &g->node[r];
+    inside[r] = is_heavy(n->op);
+    for (uint32_t i = 0; i < n->nargs && !is_given(n->op); i++)
+        inside[r] += stored[n->arg[i]] ? 0 : inside[n->arg[i]];
+    if (inside[r] <= MANY || op_info[n->op].cls != CLASS_ELEMENTWISE)
+        return;
+    inside[r] = 0;
+    for (uint32_t i = 0; i < n->nargs; i++)
+        if (inside[n->arg[i]])
+            mark(g, stored, below_views(g, n->arg[i], false));
+}
+
 static void mark_graph(Arena *arena, const Graph *g, uint8_t *stored)
 {
     /* has[r]: r, computed in place, would compute something heavy (1) or costly (2) */
@@ -59,6 +75,7 @@ static void mark_graph(Arena *arena, const Graph *g, uint8_t *stored)
     uint8_t *whole = arena_array(arena, uint8_t, g->nnode); /* wanted as a whole, not by slices */
     for (uint32_t i = 0; i < g->nout; i++)
         whole[g->out[i].value] = 1;
+    uint32_t *inside = arena_array(arena, uint32_t, g->nnode); /* reductions computed in place */
     for (Ref r = 1; r < g->nnode; r++) {
         const Node *n = &g->node[r];
         if (n->op == OP_slice && whole[n->arg[0]] && has[n->arg[0]])
@@ -79,6 +96,7 @@ static void mark_graph(Arena *arena, const Graph *g, uint8_t *stored)
             if (n->op == OP_scan && g->node[a].op == OP_concat)
                 stored[a] = 0; /* steps choose the part by a test of the step number */
         }
+        mark_many(g, stored, inside, r);
         if (is_heavy(n->op))
             has[r] = 1;
         if (is_costly(n->op))
@@ -88,6 +106,20 @@ static void mark_graph(Arena *arena, const Graph *g, uint8_t *stored)
                 if (!stored[below_views(g, n->arg[i], false)])
                     has[r] |= has[n->arg[i]];
     }
+}
+
+uint32_t stages_most_inside(Arena *arena, const Graph *body)
+{
+    const uint8_t *stored = stages_stored(arena, body, false).body;
+    uint32_t *inside = arena_array(arena, uint32_t, body->nnode), most = 0;
+    for (Ref r = 1; r < body->nnode; r++) {
+        const Node *n = &body->node[r];
+        inside[r] = is_heavy(n->op);
+        for (uint32_t i = 0; i < n->nargs && !is_given(n->op); i++)
+            inside[r] += stored[n->arg[i]] ? 0 : inside[n->arg[i]];
+        most = inside[r] > most ? inside[r] : most;
+    }
+    return most;
 }
 
 Stored stages_stored(Arena *arena, const Graph *body, bool all)

@@ -536,6 +536,24 @@ static Ref sum_broadcast(Canon *c, const Node *n) /* over repeated axes: times t
     return make2(c, OP_mul, y, make_const(c, times, &n->type));
 }
 
+static Ref sum_moved(Canon *c, const Node *n) /* all squares, wherever they stand */
+{
+    const Node *x = arg_of(c, n, 0);
+    if (x->op != OP_mul || x->arg[0] != x->arg[1] || !is_once(c, n->arg[0]) ||
+        n->type.shape.rank > 0)
+        return REF_NONE;
+    const Node *view = arg_of(c, x, 0);
+    if (view->op != OP_transpose && view->op != OP_reshape)
+        return REF_NONE;
+    const Ref from = view->arg[0];
+    const int rank = node_at(c, from)->type.shape.rank;
+    if (rank == 0)
+        return REF_NONE;
+    const Ref square = make2(c, OP_mul, from, from);
+    return make(c, OP_sum, 1, &square, (Attr){ .axes.mask = (uint8_t)((1u << rank) - 1) },
+                (Type){ 0 });
+}
+
 /* ---- contractions ------------------------------------------------------------------------- */
 
 typedef struct Side { /* one operand of a matmul */
@@ -906,6 +924,7 @@ static const struct Rule {
     { OP_sum, reduce_nothing },
     { OP_sum, reduce_reduce },
     { OP_sum, sum_broadcast },
+    { OP_sum, sum_moved },
     { OP_amax, reduce_nothing },
     { OP_amax, reduce_reduce },
     { OP_amin, reduce_nothing },

@@ -52,5 +52,6 @@ Status group_extract(Groups *gs, Graph *out);
 
 /* label.c: what a body is called in dumps and kernels: [a-z0-9_], at most 40. */
 const char *group_label(Arena *arena, const Graph *body);
+const char *group_label_region(Arena *arena, const Region *region); /* its kind alone */
 
 #endif

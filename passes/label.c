@@ -147,3 +147,12 @@ const char *group_label(Arena *arena, const Graph *body)
         add_views(&l, body);
     return arena_strdup(arena, l.n ? l.s : "copy");
 }
+
+const char *group_label_region(Arena *arena, const Region *region)
+{
+    Label l = { .n = 0 };
+    add_word(&l, region->kind);
+    if (region->bwd)
+        add_word(&l, "bwd");
+    return arena_strdup(arena, l.n ? l.s : "copy");
+}

@@ -12,6 +12,7 @@
  *     clean        canonicalise fold cse dce
  *     group        fuse-scan fuse-contract fuse-reduce fuse-loop      (from mode default on)
  *     close        isolate dce
+ *     join         fuse-horizontal                                    (from mode default on)
  *
  * Gradients are taken of a clean graph, so that what the forward part does not need is not
  * differentiated; and cleaned again, because a gradient rule is written for the general case.
@@ -31,7 +32,8 @@ static const char pipeline[] = "canonicalise,fold,cse,dce,"
                                "differentiate,"
                                "canonicalise,fold,cse,dce,"
                                "fuse-scan,fuse-contract,fuse-reduce,fuse-loop,"
-                               "isolate,dce";
+                               "isolate,dce,"
+                               "fuse-horizontal";
 
 #define VERIFIED PROP_VERIFIED
 #define EXPANDED PROP_EXPANDED

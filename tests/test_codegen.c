@@ -13,6 +13,8 @@
 #include "ir/eval.h"
 #include "ir/text.h"
 #include "tests/cc.h"
+#include "tests/cuda_kernels.h"
+#include "tests/simt_case.h"
 
 typedef struct Team {
     int tid, nt;
@@ -114,17 +116,76 @@ static double worst_error(const Tensor *got, const Tensor *ref)
     return worst;
 }
 
-static void check_cuda(Ctx *cx, Arena *arena, const Graph *g, Ref fusion, const char *text)
+/* What a kernel for GPUs leaves in its outputs, run on the host under one schedule. */
+static void run_cuda(Ctx *cx, const Kernel *k, const char *code, size_t ncode,
+                     const SimtOptions *opt, const Tensor *in, Tensor *out)
 {
-    const Target target = { .lanes = 1, .threads = 4, .smem_bytes = 48 << 10 };
+    SimtMachine *m;
+    SimtCode *loaded;
+    void *buffer[66], *arg[66];
+    if (simt_create(cx, opt, &m) != ST_OK || simt_code_load(cx, m, code, ncode, &loaded) != ST_OK)
+        fail_msg("%s", cx->msg);
+    const uint32_t n = k->nin + k->nout;
+    for (uint32_t i = 0; i < n + 2; i++) {
+        const size_t bytes = i < k->nin ? (size_t)type_bytes(&in[i].type)
+                             : i < n    ? (size_t)type_bytes(&out[i - k->nin].type)
+                             : i == n   ? (size_t)k->shared_bytes
+                                        : sizeof(uint32_t) * (size_t)k->counters;
+        arg[i] = &buffer[i];
+        buffer[i] = simt_alloc(m, bytes ? bytes : 1);
+        assert_non_null(buffer[i]);
+        if (i < k->nin)
+            tensor_write(&in[i], buffer[i]);
+        if (i == n + 1)
+            memset(buffer[i], 0, bytes);
+    }
+    for (int i = 0; i < k->nlaunch; i++) {
+        const Launch *l = &k->launch[i];
+        SimtKernel kernel = { l->entry, simt_code_entry(cx, loaded, l->entry), loaded, false };
+        const SimtLaunch launch = { &kernel, l->blocks, l->threads, l->smem, l->cooperative, arg };
+        simt_op_begin(m, i + 1, l->entry, NULL);
+        if (!kernel.entry || simt_launch(cx, m, &launch) != ST_OK)
+            fail_msg("%s\n%s", cx->msg, k->source);
+    }
+    if (simt_red_zones(cx, m) != ST_OK)
+        fail_msg("%s\n%s", cx->msg, k->source);
+    for (uint32_t i = 0; i < k->nout; i++)
+        tensor_read(&out[i], buffer[k->nin + i]);
+    simt_code_unload(cx, loaded);
+    simt_destroy(m);
+}
+
+/* The same body for GPUs: watched under two schedules. */
+static void check_cuda(Ctx *cx, Arena *arena, const Graph *g, Ref fusion, const Tensor *in,
+                       const Tensor *ref, const char *text)
+{
+    static const SimtOptions schedule[] = { { .order = SIMT_FORWARD, .shadow = true },
+                                            { .order = SIMT_SEEDED, .seed = 3, .shadow = true } };
+    const Target target = cuda_target();
     Kernel k;
     cx->msg[0] = 0;
     if (kernel_build_cuda(cx, arena, &target, g, fusion, &k) != ST_OK)
         fail_msg("%s\n%s", cx->msg, text);
     if (getenv("GTC_DUMP_KERNELS"))
-        fprintf(stderr, "//KERNEL\n%s\n", k.source);
+        fprintf(stderr, "%s\n", k.source);
     if (strcmp(k.planner, "cuda") != 0)
         fail_msg("the last resort had to take it: %s\n%s", cx->msg, text);
+    size_t n;
+    char *code = simt_case_compile(k.name, k.source, true, &n);
+    if (!code)
+        fail_msg("does not compile:\n%s\n%s", text, k.source);
+    Tensor *out = arena_array(arena, Tensor, k.nout);
+    for (uint32_t i = 0; i < k.nout; i++)
+        out[i] = tensor_new(arena, ref[i].type);
+    for (size_t s = 0; s < sizeof schedule / sizeof *schedule; s++) {
+        run_cuda(cx, &k, code, n, &schedule[s], in, out);
+        for (uint32_t i = 0; i < k.nout; i++) {
+            const double e = worst_error(&out[i], &ref[i]);
+            if (!(e <= 1))
+                fail_msg("output %u: %g times the bound\n%s\n%s", i, e, text, k.source);
+        }
+    }
+    free(code);
 }
 
 /* all: every vector width and one to three threads, not just two. */
@@ -152,7 +213,7 @@ static void check_body(const char *text, bool all)
     if (eval_graph(&cx, body, EVAL_F64, arena, in, ref) != ST_OK)
         fail_msg("%s", cx.msg);
     const char *dump = getenv("GTC_DUMP_KERNELS");
-    check_cuda(&cx, arena, g, fusion, text);
+    check_cuda(&cx, arena, g, fusion, in, ref, text);
     for (int lanes = machine_lanes(); lanes >= 4; lanes /= 2)
         for (int nt = 1; nt <= 3; nt++) {
             if (nt != 2 && (!all || lanes != machine_lanes()))

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/cuda_kernels.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "passes/pass.h"
+
+Target cuda_target(void)
+{
+    return (
+        Target){ .lanes = 1, .threads = 64, .smem_bytes = 48 << 10, .refuse = kernel_refuse_cuda };
+}
+
+int cuda_kernels(Ctx *cx, Arena *arena, const Graph *g, Kernel **out)
+{
+    const Target target = cuda_target();
+    const PassOptions opt = { .level = LEVEL_default };
+    const Graph *fused = NULL;
+    int n = 0;
+    if (pass_run(cx, arena, &target, &opt, g, &fused) != ST_OK)
+        fail_msg("passes: %s", cx->msg);
+    Kernel *k = *out = arena_array(arena, Kernel, fused->nnode);
+    for (Ref r = 1; r < fused->nnode; r++)
+        if (fused->node[r].op == OP_fusion &&
+            kernel_build_cuda(cx, arena, &target, fused, r, &k[n++]) != ST_OK)
+            fail_msg("kernel: %s", cx->msg);
+    return n;
+}
