@@ -6,6 +6,7 @@
  * accumulators are a12.  Each access writes its flattened index; what is common to several is left
  * to the C compiler, which sees all of it as sums of loop counters. */
 #include "codegen/emit.h"
+#include "codegen/emit_once.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -372,6 +373,72 @@ static void put_buffer(Emit *e, BufId id)
                       (long long)k->private_bytes, (long long)b->offset);
 }
 
+/* ---- equal loops */
+
+static void put_parameters(Emit *e, const Piece *p, bool call)
+{
+    for (uint32_t i = 0; i < p->nbuf; i++) {
+        const KBuf *b = &e->k->buf[p->buf[i]];
+        if (call)
+            strbuf_printf(e->out, "%s, ", e->name[p->buf[i]]);
+        else
+            strbuf_printf(e->out, "%s%s *%sb%u, ", b->cls == BUF_IN ? "const " : "",
+                          c_memory_type(b->dt), b->aliased ? "" : "restrict ", i);
+    }
+    for (uint32_t i = 0; i < p->nval; i++) {
+        if (call)
+            emit_val(e, p->val[i]);
+        else
+            strbuf_printf(e->out, "%s v%u", c_type(e->k->val[p->val[i]]), p->number[i]);
+        strbuf_add(e->out, ", ");
+    }
+    strbuf_add(e->out, call ? "team" : "const gtc_team *restrict team");
+}
+
+/* The function's body: loops that others equal are calls, and their functions go to `before`. */
+static void put_top(Emit *e, const char *name, Strbuf *before)
+{
+    enum { SHORT = 400 }; /* characters that are no more than a call */
+    int n = 0;
+    for (const KNode *at = e->k->body; at; at = at->next)
+        n++;
+    Piece *piece = arena_array(e->k->arena, Piece, n);
+    const char **text = arena_array(e->k->arena, const char *, n);
+    Strbuf *const out = e->out, line = { 0 };
+    e->out = &line;
+    n = 0;
+    for (const KNode *at = e->k->body; at; at = at->next, n++) {
+        strbuf_clear(&line);
+        put_node(e, at);
+        text[n] = arena_strdup(e->k->arena, strbuf_str(&line));
+        if (at->op == K_LOOP && at->bind == BIND_TEAM)
+            piece[n] = emit_piece(e->k, e->name, at, text[n]);
+        else
+            piece[n].text = arena_printf(e->k->arena, "%d", n);
+    }
+    strbuf_free(&line);
+    emit_match(e->k, piece, n);
+    for (int i = 0; i < n; i++) {
+        const int f = piece[i].first;
+        if (piece[f].uses == 1 || strlen(piece[f].text) < SHORT) {
+            strbuf_add(out, text[i]);
+            continue;
+        }
+        if (f == i) {
+            e->out = before;
+            strbuf_printf(before, "static __attribute__((noinline)) void %s_%d(", name, f);
+            put_parameters(e, &piece[i], false);
+            strbuf_printf(before, ")\n{\n%s}\n\n", piece[i].text);
+        }
+        e->out = out;
+        emit_line(e);
+        strbuf_printf(out, "%s_%d(", name, f);
+        put_parameters(e, &piece[i], true);
+        strbuf_add(out, ");\n");
+    }
+    e->out = out;
+}
+
 void emit_c(const Kir *k, const char *name, const char *header_comment, Strbuf *out)
 {
     Emit e = { .k = k,
@@ -383,10 +450,13 @@ void emit_c(const Kir *k, const char *name, const char *header_comment, Strbuf *
                .indent = 1 };
     if (header_comment && *header_comment)
         emit_header(out, header_comment);
-    strbuf_printf(out, "void %s(void *const *restrict arg, const gtc_team *restrict team)\n{\n",
-                  name);
+    Strbuf text = { 0 };
+    e.out = &text;
     for (uint32_t i = 0; i < k->nbuf; i++)
         put_buffer(&e, (BufId)i);
-    put_nodes(&e, k->body);
-    strbuf_add(out, "}\n");
+    put_top(&e, name, out);
+    strbuf_printf(out,
+                  "void %s(void *const *restrict arg, const gtc_team *restrict team)\n{\n%s}\n",
+                  name, strbuf_str(&text));
+    strbuf_free(&text);
 }

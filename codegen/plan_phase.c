@@ -221,6 +221,44 @@ static bool long_enough(const Planner *pl, Var v)
     return v && ix_var_count(pl->s->pool, v) >= pl->team;
 }
 
+static bool stores_outputs(const Planner *pl, const Nest *n)
+{
+    for (int i = 0; i < n->nroot; i++) {
+        const Stage *st = &pl->s->stage[n->root[i]];
+        for (int k = 0; k < st->nstore; k++)
+            if (!pl->s->buf[st->store[k].buf].is_out)
+                return false;
+    }
+    return true;
+}
+
+struct Meets {
+    Planner *pl;
+    const Phase *ph;
+    bool found;
+};
+
+static void meets_read(void *arg, const Expr *e)
+{
+    struct Meets *m = arg;
+    m->found = m->found || (e->ndep && (phase_stores(m->pl, m->ph, e->buf) ||
+                                        phase_reads(m->pl, m->ph, e->buf)));
+}
+
+/* Nest n has nothing to do with the phase, and neither hands anything on: to run them block by
+ * block would help nobody. */
+static bool is_apart(Planner *pl, const Phase *ph, const Nest *n)
+{
+    bool apart = stores_outputs(pl, n);
+    for (int i = 0; i < ph->nnest; i++)
+        apart &= stores_outputs(pl, &ph->nest[i]);
+    struct Meets m = { pl, ph, !apart };
+    for (int i = 0; i < n->nroot + n->nred && !m.found; i++)
+        expr_reads(pl->s, pl->s->stage[i < n->nroot ? n->root[i] : n->red[i - n->nroot]].e,
+                   meets_read, &m);
+    return !m.found;
+}
+
 static void nests_to_phases(Planner *pl, const Nest *nest, int nnest)
 {
     for (int i = 0; i < nnest; i++) {
@@ -231,7 +269,8 @@ static void nests_to_phases(Planner *pl, const Nest *nest, int nnest)
         bool joins = joins_scan;
         if (!in_scan && last && last->nest[0].when == WHEN_PLAIN && !last->each && !pl->plain) {
             const Var both = phase_team_axis(pl, last, n);
-            joins = both && (long_enough(pl, both) || !long_enough(pl, last->team));
+            joins = both && (long_enough(pl, both) || !long_enough(pl, last->team)) &&
+                    !is_apart(pl, last, n);
             const Phase alone = { 0 };
             joins |= !last->team && !phase_team_axis(pl, &alone, n); /* one thread does both */
         }

@@ -198,7 +198,7 @@ static void place(Units *us, const Nest *u)
             }
             break;
         }
-        bool alike = u->nred || n->nred || !any || have_common_read(us, n, moving, scratch);
+        bool alike = !any || have_common_read(us, n, moving, scratch);
         if (number) /* so that each thread may compute it for itself */
             alike = n->naxis == 0 && !n->nred && is_internal(us, n);
         else if (!u->nred && n->naxis == 0 && !n->nred && is_internal(us, n))
