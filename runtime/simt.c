@@ -165,7 +165,7 @@ void simt_stop(SimtMachine *m, int line, const char *fmt, ...)
     if (m->failed)
         return;
     if (!line && m->pc && m->kernel)
-        simt_code_line(m->kernel->code, m->pc, m->kernel->name, &line);
+        simt_code_line(m->kernel->code, m->pc, &line);
     if (!line && !m->pc)
         line = m->line;
     m->failed = true;
@@ -321,6 +321,7 @@ Status simt_launch(Ctx *cx, SimtMachine *m, const SimtLaunch *l)
     m->nblocks = (int)l->blocks;
     m->cooperative = l->cooperative;
     m->failed = false;
+    m->fault = SIMT_FAULT_OTHER;
     m->pc = NULL;
     m->line = 0;
     m->begun = m->live = m->nslot = m->grid_waiting = m->ncounter = 0;
@@ -408,6 +409,11 @@ void simt_destroy(SimtMachine *m)
     simt_shadow_free(m);
     simt_memory_free(&m->memory);
     free(m);
+}
+
+SimtFault simt_fault(const SimtMachine *m)
+{
+    return m->fault;
 }
 
 const SimtStats *simt_stats(const SimtMachine *m)

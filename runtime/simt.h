@@ -46,6 +46,9 @@ typedef void SimtEntry(void *const *arg);
 /* NULL: the code has no such kernel. */
 SimtEntry *simt_code_entry(Ctx *cx, const SimtCode *code, const char *name);
 
+/* How its parameters are spelt, "(*(float **)a[0], ...)"; NULL: there is no such kernel. */
+const char *simt_code_arguments(Ctx *cx, const SimtCode *code, const char *name);
+
 /* ------------------------------------------------------------ device memory */
 
 enum { SIMT_ALIGN = 512 };
@@ -101,6 +104,10 @@ Status simt_op_access(Ctx *cx, SimtMachine *m, const void *p, size_t bytes, bool
 /* Runs all of it before it returns.  Fails with ST_INTERNAL and the message of the first mistake;
  * memory is then what it was at that moment. */
 Status simt_launch(Ctx *cx, SimtMachine *m, const SimtLaunch *l);
+
+/* What the last failure of simt_launch or simt_op_access was, as the driver tells them apart. */
+typedef enum SimtFault { SIMT_FAULT_OTHER, SIMT_FAULT_BOUNDS, SIMT_FAULT_ALIGNMENT } SimtFault;
+SimtFault simt_fault(const SimtMachine *m);
 
 /* Since simt_create. */
 typedef struct SimtStats {

@@ -3,8 +3,9 @@
  *
  * A hook of -fsanitize=thread knows the address of an access, not its line; the line table of the
  * object (DWARF 4, .debug_line) does, and is read when a mistake is reported.  The kernel's source
- * stands in the text under `#line 1 "NAME"`, so its rows are those of the file NAME; for an access
- * in an inlined function of the prelude it is the last such row before it, which is the call. */
+ * stands in the text under `#line 1 "NAME"`, so its rows are those of a file without an extension;
+ * for an access in an inlined function of the prelude it is the last such row before it, which is
+ * the call. */
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
@@ -145,6 +146,15 @@ SimtEntry *simt_code_entry(Ctx *cx, const SimtCode *c, const char *name)
     memcpy(&entry, &sym, sizeof sym);
     strbuf_free(&b);
     return entry;
+}
+
+const char *simt_code_arguments(Ctx *cx, const SimtCode *c, const char *name)
+{
+    Strbuf b = { 0 };
+    strbuf_printf(&b, "%s_args", name);
+    const char *text = cx->os->dlsym(c->lib.handle, strbuf_str(&b));
+    strbuf_free(&b);
+    return text;
 }
 
 bool simt_code_holds(const SimtCode *c, const void *p)
@@ -289,7 +299,7 @@ static void run(Reader *r, Search *s, unsigned step, int line_base, unsigned lin
     }
 }
 
-static void search_unit(Reader *r, Search *s, const char *kernel)
+static void search_unit(Reader *r, Search *s)
 {
     const unsigned version = (unsigned)number(r, 2);
     const uint64_t header = number(r, 4);
@@ -314,7 +324,7 @@ static void search_unit(Reader *r, Search *s, const char *kernel)
         const char *name = text(&h);
         for (int skip = 0; skip < 3; skip++)
             uleb(&h);
-        if (!s->file && strcmp(name, kernel) == 0)
+        if (!s->file && *name != '<' && !strchr(name, '.'))
             s->file = i;
     }
     s->open = false;
@@ -338,7 +348,7 @@ static Reader section(const SimtCode *c, const char *name)
     return (Reader){ NULL, NULL };
 }
 
-bool simt_code_line(const SimtCode *c, const void *pc, const char *kernel, int *line)
+bool simt_code_line(const SimtCode *c, const void *pc, int *line)
 {
     Reader all = section(c, ".debug_line");
     Search s = { .want = (uintptr_t)pc - 1 - c->base }; /* pc is behind the call */
@@ -348,7 +358,7 @@ bool simt_code_line(const SimtCode *c, const void *pc, const char *kernel, int *
             break;
         Reader unit = { all.p, all.p + n };
         all.p += n;
-        search_unit(&unit, &s, kernel);
+        search_unit(&unit, &s);
     }
     *line = s.found ? s.line : 0;
     return s.found;

@@ -101,6 +101,7 @@ struct SimtMachine {
     const void *pc; /* of the access that is looked at; NULL: `line` says where */
     int line;
     bool failed;
+    SimtFault fault; /* what kind of mistake, set before simt_stop */
     char msg[768];
 };
 
@@ -123,7 +124,7 @@ void simt_sync_end(SimtMachine *m);
 
 /* simt_code.c: the line of a kernel's text from which the code before pc came; false and 0 when it
  * is not known. */
-bool simt_code_line(const SimtCode *code, const void *pc, const char *kernel, int *line);
+bool simt_code_line(const SimtCode *code, const void *pc, int *line);
 /* Whether p lies in code's own constants. */
 bool simt_code_holds(const SimtCode *code, const void *p);
 

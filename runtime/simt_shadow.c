@@ -194,6 +194,7 @@ static SimtStamp stamp_now(const SimtMachine *m)
 static void out_of_bounds(SimtMachine *m, const void *p, size_t bytes, bool write)
 {
     char where[160];
+    m->fault = SIMT_FAULT_BOUNDS;
     simt_stop(m, 0, "%s %zu bytes at %s", write ? "writes" : "reads", bytes,
               simt_memory_where(&m->memory, p, where, sizeof where));
 }
@@ -297,6 +298,7 @@ void simt_op_begin(SimtMachine *m, int op, const char *name, const uint64_t *bef
 Status simt_op_access(Ctx *cx, SimtMachine *m, const void *p, size_t bytes, bool write)
 {
     m->failed = false;
+    m->fault = SIMT_FAULT_OTHER;
     m->lane = NULL;
     m->kernel = NULL;
     m->pc = NULL;

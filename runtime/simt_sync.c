@@ -219,6 +219,7 @@ void simt_sync_end(SimtMachine *m)
 static void misaligned(SimtTable *rt, const void *p, int bytes, int line)
 {
     SimtMachine *m = machine(rt);
+    m->fault = SIMT_FAULT_ALIGNMENT;
     simt_stop(m, line, "an access of %d bytes at %p, no multiple of them", bytes, p);
 }
 
@@ -227,8 +228,10 @@ static void touch(SimtTable *rt, const void *p, int bytes, int kind, const void 
     SimtMachine *m = machine(rt);
     const int align = bytes < 8 ? bytes : 8;
     m->pc = pc;
-    if (!(kind & 2) && (uintptr_t)p & (uintptr_t)(align - 1))
+    if (!(kind & 2) && (uintptr_t)p & (uintptr_t)(align - 1)) {
+        m->fault = SIMT_FAULT_ALIGNMENT;
         simt_stop(m, 0, "an access of %d bytes at %p, no multiple of %d", bytes, p, align);
+    }
     m->stats.accesses++;
     if (m->opt.shadow)
         simt_shadow_access(m, p, (size_t)bytes, kind & 1);

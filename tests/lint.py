@@ -43,6 +43,7 @@ NOUNS = {
 GLOBALS = {
     "ir/base out_of_memory": "the one handler of arena growth, installed by the program",
     "ir/base seeded": "the seeded bug that is awake; in a build with seeded bugs only",
+    "runtime open_driver": "simt: a process has one CUDA driver, whose calls carry no handle of it",
     "ir turn": "shape_str: the ring of buffers of a thread",
     "ir buf": "shape_str: the ring of buffers of a thread",
 }
