@@ -3,6 +3,8 @@
  * make: each gives a value of type t, or REF_NONE. */
 #include "tests/grow.h"
 
+#include <string.h>
+
 typedef Ref Pattern(Grow *w, Type t, int n);
 
 /* A random order of n axes. */
@@ -37,6 +39,45 @@ static Ref turned_product(Grow *w, Type t, int n)
         return REF_NONE;
     const Ref arg[2] = { grow_value(w, a, n), grow_value(w, b, 0) };
     return build_transpose(&w->b, grow_node(w, product, arg, 2), perm);
+}
+
+/* The gradient of a convolution by its data: a product of values [B.., X.., C] and taps
+ * [C, K.., R..], added up where windows overlap. */
+static Ref folded_product(Grow *w, Type t, int n)
+{
+    const int rank = t.shape.rank, nw = rank > 1 && grow_chance(w, 30) ? 2 : 1;
+    if (t.dt != DT_F32 || rank < 1 || rank > 5)
+        return REF_NONE;
+    const int first = grow_below(w, rank - nw + 1), end = first + nw;
+    Node fold = { .op = OP_fold, .attr.window.n = (uint8_t)nw };
+    Type data = { DT_F32, t.shape }, taps = { DT_F32, { .rank = 1 } };
+    data.shape.rank = (int8_t)(end + 1);
+    for (int i = 0; i < nw; i++) {
+        const int64_t d = t.shape.dim[first + i], kernel = 2 + grow_below(w, 2);
+        const int64_t dilation = grow_chance(w, 30) ? 2 : 1, stride = 1 + grow_below(w, 2);
+        if (d <= (kernel - 1) * dilation)
+            return REF_NONE;
+        fold.attr.window.axis[i] = (uint8_t)(first + i);
+        fold.attr.window.kernel[i] = taps.shape.dim[taps.shape.rank++] = kernel;
+        fold.attr.window.stride[i] = stride;
+        fold.attr.window.dilation[i] = dilation;
+        fold.attr.window.extent[i] = d;
+        data.shape.dim[first + i] = (d - (kernel - 1) * dilation - 1) / stride + 1;
+    }
+    for (int i = end; i < rank; i++)
+        taps.shape.dim[taps.shape.rank++] = t.shape.dim[i];
+    memset(&data.shape.dim[end], 0, sizeof *data.shape.dim * (size_t)(MAX_RANK - end));
+    Shape spread = data.shape;
+    for (spread.rank = (int8_t)end; spread.rank < rank + nw; spread.rank++)
+        spread.dim[spread.rank] = taps.shape.dim[spread.rank - end + 1];
+    data.shape.dim[end] = taps.shape.dim[0] = 1 + grow_below(w, 5);
+    if (!grow_fits(w, &spread) || !grow_fits(w, &data.shape) || !grow_fits(w, &taps.shape))
+        return REF_NONE;
+    const Node product = { .op = OP_matmul,
+                           .attr.contract = { .nover = 1, .over_a = { (uint8_t)end } } };
+    const Ref arg[2] = { grow_value(w, data, n), grow_value(w, taps, 0) };
+    const Ref y = grow_node(w, product, arg, 2);
+    return grow_tame(w, grow_node(w, fold, &y, 1));
 }
 
 /* A part of a padded value, within it or across its ends. */
@@ -97,8 +138,8 @@ static Ref whole_part(Grow *w, Type t, int n)
 
 Ref grow_pattern(Grow *w, Type t, int n)
 {
-    static Pattern *const pattern[] = { turned_product, part_of_padded, sum_of_repeated,
-                                        with_reversed, whole_part };
+    static Pattern *const pattern[] = { turned_product,  folded_product, part_of_padded,
+                                        sum_of_repeated, with_reversed,  whole_part };
     for (int tries = 0; tries < 4; tries++) {
         const Ref r = pattern[grow_below(w, sizeof pattern / sizeof *pattern)](w, t, n);
         if (r != REF_NONE)
