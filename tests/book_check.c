@@ -164,6 +164,12 @@ static void run_step(Check *c)
             c->after[input_at(c, g->out[o].replaces)] = c->out[o];
 }
 
+/* As min and max in graphs: NaN if either is. */
+static double least(double a, double b)
+{
+    return isnan(a) || isnan(b) ? NAN : fmin(a, b);
+}
+
 /* What all gradients are multiplied by. */
 static double clip_factor(const Check *c)
 {
@@ -174,15 +180,18 @@ static double clip_factor(const Check *c)
         for (int64_t i = 0; i < shape_count(&g->type.shape); i++)
             square += g->at[i] * g->at[i];
     }
-    return most > 0 ? fmin(1, most / (sqrt(square) + 1e-6)) : 1;
+    return most > 0 ? least(1, most / (sqrt(square) + 1e-6)) : 1;
 }
 
 static void compare(Check *c, const char *name, int64_t at, double want, double have)
 {
     BookVerdict *v = c->v;
     v->compared++;
-    if (fabs(want - have) <= 1e-8 * (fabs(want) + fabs(have)) + 1e-12 || !isfinite(want) ||
-        v->wrong)
+    const bool right = isnan(want) ? isnan(have)
+                       : isinf(want)
+                           ? want == have
+                           : fabs(want - have) <= 1e-8 * (fabs(want) + fabs(have)) + 1e-12;
+    if (right || v->wrong)
         return;
     v->wrong = true;
     snprintf(v->text, sizeof v->text, "%s, step %d, %s[%lld]: the book says %.12g, the graph %.12g",
@@ -207,7 +216,7 @@ static void check_parameter(Check *c, uint32_t k, double factor)
                       .t = (int64_t)scalar(c, "step"),
                       .decay = decays ? o->weight_decay : 0 };
         if (most > 0)
-            e.g = fmax(fmin(e.g, most), -most);
+            e.g = -least(-least(e.g, most), most);
         e.a = state[0] < c->g->ninput ? c->before[state[0]].at[i] : 0;
         e.b = state[1] < c->g->ninput ? c->before[state[1]].at[i] : 0;
         c->book->fn(o, &e);
