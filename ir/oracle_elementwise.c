@@ -74,13 +74,13 @@ Rounding bound_rounding(DType dt)
 {
     switch (dt) {
     case DT_F32:
-        return (Rounding){ 0x1p-24, 0, 0x1p-126, FLT_MAX };
+        return (Rounding){ 0x1p-24, 0, 0x1p-126, FLT_MAX, 0x1p-126 };
     case DT_F16:
-        return (Rounding){ 0x1p-24, 0x1p-11, 0x1p-24, 65504 };
+        return (Rounding){ 0x1p-24, 0x1p-11, 0x1p-24, 65504, 0x1p-126 };
     case DT_BF16:
-        return (Rounding){ 0x1p-24, 0x1p-8, 0x1p-126, 0x1.fep127 };
+        return (Rounding){ 0x1p-24, 0x1p-8, 0x1p-126, 0x1.fep127, 0x1p-126 };
     default:
-        return (Rounding){ 0x1p-53, 0, 0, DBL_MAX };
+        return (Rounding){ 0x1p-53, 0, 0, DBL_MAX, 0 };
     }
 }
 
@@ -106,9 +106,9 @@ void bound_widen(const Rounding *r, double error, double scale, double *lo, doub
     }
     if (own ? *lo == 0 && *hi == 0 : scale == 0)
         return; /* nothing but zeros */
-    const double unit = error * r->unit;
-    *lo -= unit * (own ? fabs(*lo) : scale) + r->store * fabs(*lo) + r->tiny;
-    *hi += unit * (own ? fabs(*hi) : scale) + r->store * fabs(*hi) + r->tiny;
+    const double unit = error * r->unit, tiny = r->tiny + (own ? 0 : 2 * error * r->flush);
+    *lo -= unit * (own ? fabs(*lo) : scale) + r->store * fabs(*lo) + tiny;
+    *hi += unit * (own ? fabs(*hi) : scale) + r->store * fabs(*hi) + tiny;
     if (own && above && *lo < 0) /* rounding changes no sign */
         *lo = 0;
     if (own && below && *hi > 0)
@@ -453,20 +453,24 @@ static Status spread(const Eval *e, Ref r, const Node *m, const Value *reduced, 
     return status;
 }
 
-/* lo: 1 where the only candidate stands; hi: 1 at every candidate. */
+/* hi: 1 at every candidate.  lo: 1 at those that surely equal the extremum, or stand alone. */
 static Status mark_candidates(BoundCall *c, const Node *m, int at, Span *out)
 {
     const Span *x = &c->arg[at].span[c->which], *y = &c->arg[1 - at].span[c->which];
-    const Value *reach = m->op == OP_amax ? &x->hi : &x->lo;
-    const Value *edge = m->op == OP_amax ? &y->lo : &y->hi;
-    const double sign = m->op == OP_amax ? 1 : -1;
+    const bool most = m->op == OP_amax;
     Value count = { 0 }, all = { 0 };
     Nest w;
-    const int64_t *const stride[] = { out->hi.stride, reach->stride, edge->stride };
-    for (nest_start(&w, &c->n->type.shape, 3, stride); w.more; nest_next(&w))
-        for (int64_t i = 0; i < w.n; i++)
-            out->hi.at[w.off[0] + i * w.step[0]] = sign * reach->at[w.off[1] + i * w.step[1]] >=
-                                                   sign * edge->at[w.off[2] + i * w.step[2]];
+    const int64_t *const stride[] = { out->lo.stride, out->hi.stride, x->lo.stride,
+                                      x->hi.stride,   y->lo.stride,   y->hi.stride };
+    for (nest_start(&w, &c->n->type.shape, 6, stride); w.more; nest_next(&w))
+        for (int64_t i = 0; i < w.n; i++) {
+            const double xlo = x->lo.at[w.off[2] + i * w.step[2]];
+            const double xhi = x->hi.at[w.off[3] + i * w.step[3]];
+            const double ylo = y->lo.at[w.off[4] + i * w.step[4]];
+            const double yhi = y->hi.at[w.off[5] + i * w.step[5]];
+            out->lo.at[w.off[0] + i * w.step[0]] = xlo == xhi && ylo == yhi && xlo == ylo;
+            out->hi.at[w.off[1] + i * w.step[1]] = most ? xhi >= ylo : xlo <= yhi;
+        }
     Node sum = *m;
     sum.op = OP_sum;
     Status status = eval_sum(c->e, &sum, &out->hi, &count);

@@ -84,10 +84,12 @@ Status bound_adding(BoundCall *c, double terms, Span *out);
  * stored in 16 bits is rounded once more. */
 typedef struct Rounding {
     double unit, store; /* relative to what is rounded: of a computation, of a store */
-    double tiny, most;  /* what may become zero; the largest number */
+    double tiny, most;  /* what may become zero when it is stored; the largest number */
+    double flush;       /* what may become zero on the way */
 } Rounding;
 Rounding bound_rounding(DType dt);
-/* Widens [lo, hi] by `error` units of `scale` (NAN: of the element itself), and by a store. */
+/* Widens [lo, hi] by `error` units of `scale` (NAN: of the element itself), and by a store.  With a
+ * scale it is a sum of `error` terms, each of which, and each sum on the way, may be flushed. */
 void bound_widen(const Rounding *r, double error, double scale, double *lo, double *hi);
 /* Anything at all, NaN too. */
 void bound_anything(double *lo, double *hi);

@@ -150,10 +150,12 @@ static Status magnitude(const BoundCall *c, uint32_t arg, Value *out, bool *whol
     return ST_OK;
 }
 
-/* Errors of a sum of so many terms go either way: what is left of them grows with the root. */
-static double usual_units(double terms)
+/* Errors of a sum of so many terms go either way: what is left of them grows with the root.  What
+ * is flushed goes to zero. */
+static double usual_noise(const Rounding *r, double terms, double size, double ref)
 {
-    return 2 + sqrt(terms);
+    return (2 + sqrt(terms)) * r->unit * size + r->store * fabs(ref) + r->tiny +
+           2 * terms * r->flush;
 }
 
 /* Ends as they came from the op, which adds `terms` numbers whose magnitudes sum to size. */
@@ -175,7 +177,7 @@ static void widen_sums(const BoundCall *c, double terms, bool whole, const Value
         bound_settle(ref, true, lo, hi);
         if (whole && scale <= 0x1p24 && round_to(dt, ref) == ref)
             continue;
-        c->noise[i] = usual_units(terms) * r.unit * scale + r.store * fabs(ref) + r.tiny;
+        c->noise[i] = usual_noise(&r, terms, scale, ref);
         bound_widen(&r, terms, scale, lo, hi);
         if (scale > r.most && isfinite(ref))
             bound_anything(lo, hi);
@@ -291,7 +293,7 @@ static void widen_products(const BoundCall *c, double terms, const Value *near, 
         bound_settle(ref, false, lo, hi);
         if (!dtype_is_float(dt))
             continue;
-        c->noise[i] = usual_units(terms) * r.unit * near->at[i] + r.store * fabs(ref) + r.tiny;
+        c->noise[i] = usual_noise(&r, terms, near->at[i], ref);
         bound_widen(&r, terms, far->at[i], lo, hi);
         if (far->at[i] > r.most)
             bound_anything(lo, hi);
