@@ -18,7 +18,7 @@ static void say(const Work *w, const VerifyReport *r, int batch)
            r->worst, r->worst_rmse, percent * (double)r->undecided, percent * (double)r->loose);
     if (r->wrong)
         printf("%lld tensors are wrong, first by kernel %s%s%s:\n  %s\n", (long long)r->wrong,
-               r->kernel[0] ? r->kernel : "(none)", r->layer[0] ? ", layer " : "", r->layer,
+               r->kernel[0] ? r->kernel : "(none)", r->layers[0] ? ", layer " : "", r->layers,
                r->what);
 }
 
@@ -39,7 +39,7 @@ static void to_json(const VerifyReport *r, Strbuf *out)
     strbuf_add(out, "{\"kernel\":");
     json_print_string(r->kernel, out);
     strbuf_add(out, ",\"layer\":");
-    json_print_string(r->layer, out);
+    json_print_string(r->layers, out);
     strbuf_add(out, ",\"what\":");
     json_print_string(r->what, out);
     strbuf_add(out, "}}");

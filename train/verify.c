@@ -14,7 +14,8 @@
  * reused, order, what one step leaves to the next).
  *
  * The inputs are random numbers of the data's shapes: whether kernels are right is no question of
- * the data, and nothing of it is read.  Rows beyond the valid ones are copies of a valid one, as
+ * the data, and nothing of it is read.  Parameters begin as the model's do, and where these are all
+ * zeros or ones, near them.  Rows beyond the valid ones are copies of a valid one, as
  * the loader makes them. */
 #include "train/verify.h"
 
@@ -24,6 +25,7 @@
 #include <string.h>
 
 #include "ir/autodiff.h"
+#include "ir/base/hash.h"
 #include "ir/base/rng.h"
 #include "ir/text.h"
 #include "train/verify_op.h"
@@ -82,11 +84,26 @@ static void fill_batch(const Verify *v, const Part *part, int step, const Node *
             t->at[i] = i < rows * row ? random_value(v, n->name, t->type.dt, &rng) : t->at[i % row];
 }
 
+/* As the model begins, but for tensors whose elements begin all alike (biases, moments, weights of
+ * 0): these would hide elements that change places, and gradients of 0 whatever is made of them. */
 static Status first_value(const Verify *v, const Node *n, Tensor *t)
 {
     void *data = arena_alloc(v->arena, (size_t)type_bytes(&t->type));
+    const int64_t count = shape_count(&t->type.shape);
+    Rng rng;
     TRY(model_init_tensor(v->cx, v->work->model, v->work->shape, n->name, &t->type, data));
     tensor_read(t, data);
+    for (int64_t i = 1; i < count; i++)
+        if (t->at[i] != t->at[0])
+            return ST_OK;
+    if (!dtype_is_float(t->type.dt) || t->type.shape.rank == 0 || n->attr.input.kind == INPUT_const)
+        return ST_OK;
+    rng_init(&rng, v->work->model->train.seed, hash_bytes(n->name, strlen(n->name), 0));
+    for (int64_t i = 0; i < count; i++) {
+        const double more = 0.1 * rng_normal(&rng); /* of a state, squares maybe, not below 0 */
+        t->at[i] = round_to(t->type.dt,
+                            t->at[i] + (n->attr.input.kind == INPUT_state ? fabs(more) : more));
+    }
     return ST_OK;
 }
 
@@ -242,15 +259,20 @@ static Status run_steps(Run *w)
 
 /* ------------------------------------------------------------ the whole */
 
-static const char *layer_name(Verify *v, const char *ordinals)
+/* The layers that a kernel does work for, by name: "conv", or "flat, hidden1". */
+static void name_layers(Verify *v, const char *ordinals, char *out, size_t cap)
 {
     LayerInfo *layer;
     int n;
-    if (!ordinals[0] ||
-        model_layers(v->cx, v->work->model, v->work->shape, v->arena, &layer, &n) != ST_OK)
-        return "";
-    const long k = strtol(ordinals, NULL, 10);
-    return k >= 0 && k < n ? layer[k].name : "";
+    size_t at = 0;
+    out[0] = 0;
+    if (model_layers(v->cx, v->work->model, v->work->shape, v->arena, &layer, &n) != ST_OK)
+        return;
+    for (const char *p = ordinals; *p && at < cap; p += strcspn(p, ","), p += *p == ',') {
+        const long k = strtol(p, NULL, 10);
+        if (k >= 0 && k < n)
+            at += (size_t)snprintf(out + at, cap - at, "%s%s", at ? ", " : "", layer[k].name);
+    }
 }
 
 void verify_compare(Verify *v, const OracleTensor *want, const void *data,
@@ -271,7 +293,7 @@ void verify_compare(Verify *v, const OracleTensor *want, const void *data,
     if (ok || r->wrong++ > 0)
         return;
     snprintf(r->kernel, sizeof r->kernel, "%s", kernel ? kernel->name : "");
-    snprintf(r->layer, sizeof r->layer, "%s", kernel ? layer_name(v, kernel->layers) : "");
+    name_layers(v, kernel ? kernel->layers : "", r->layers, sizeof r->layers);
     snprintf(r->what, sizeof r->what, "%s: %s", what, o.text);
 }
 

@@ -22,8 +22,8 @@ typedef struct VerifyReport {
     int64_t wrong;            /* tensors */
     double worst, worst_rmse; /* largest error / bound */
     /* The first tensor that is wrong, in the order of the step: kernels alone come first.  "" while
-     * nothing is wrong; layer is a name, or "" of a kernel that serves none. */
-    char kernel[128], layer[64], what[512];
+     * nothing is wrong; layers are the names of those that the kernel does work for. */
+    char kernel[128], layers[256], what[512];
 } VerifyReport;
 
 /* Fails when something cannot be built, compiled or run; a wrong result is no failure but counted.
