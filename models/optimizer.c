@@ -237,7 +237,7 @@ Status optimizer_build(LayerCx *lx, Ref loss)
     for (int i = 0; i < n; i++)
         g[i] = build_get(b, grad, i);
 
-    const uint32_t before = build_region(b, "clip", 0);
+    const uint32_t before = build_region(b, "clip", -1);
     const Ref norm = global_norm(b, g, n);
     Ref factor = REF_NONE;
     if (lx->m->train.clip_norm > 0) {
@@ -248,7 +248,7 @@ Status optimizer_build(LayerCx *lx, Ref loss)
     build_output(b, norm, "grad_norm");
     const Ref lr = layer_input(lx, INPUT_batch, "lr", DT_F32, shape_of(0), INIT_FILL, 0);
     for (int i = 0; i < n && b->status == ST_OK; i++) {
-        build_region(b, "optimizer", i);
+        build_region(b, "optimizer", lx->input[which[i]].layer);
         Update u = { .lx = lx,
                      .b = b,
                      .o = lx->m->optimizer,
@@ -265,7 +265,7 @@ Status optimizer_build(LayerCx *lx, Ref loss)
         layer_replace(lx, u.p, u.next);
         follow(&u);
     }
-    build_region(b, "step", 0);
+    build_region(b, "step", -1);
     layer_replace(lx, lx->step, build_op2(b, OP_add, lx->step, build_scalar(b, DT_I32, 1)));
     b->region = before;
     return b->status;
