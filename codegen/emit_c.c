@@ -97,6 +97,8 @@ static void put_cast(Emit *e, const KNode *n)
     ValInfo from = e->k->val[n->arg[0]], to = e->k->val[n->dst];
     if (from.reg == to.reg) {
         emit_val(e, n->arg[0]);
+        if (to.reg == REG_I32)
+            strbuf_add(e->out, to.vec ? " & gtc_splat_i(255)" : " & 255");
         return;
     }
     const char *name = NULL;

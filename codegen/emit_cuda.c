@@ -90,6 +90,7 @@ static void put_cast(Emit *e, const KNode *n)
     const char *name = "";
     if (from == to) {
         emit_val(e, n->arg[0]);
+        strbuf_add(e->out, to == REG_I32 ? " & 255" : "");
     } else if (to == REG_BOOL) {
         emit_val(e, n->arg[0]);
         strbuf_add(e->out, " != 0");

@@ -60,7 +60,8 @@ typedef enum KOp {
     K_LOAD,    /* dst = buf[ix..]; vector: `lanes` consecutive elements of the last dimension, other
                   lanes = pad.  Under guards that fail: pad in every lane. */
     K_STORE,   /* buf[ix..] = arg[0]; vector: its first `lanes` lanes */
-    K_EW,      /* dst = elementwise op `ew` of arg[0..nargs); cast: to dst's type */
+    K_EW,      /* dst = elementwise op `ew` of arg[0..nargs); cast: to dst's type, of
+                  I32 to I32 to u8: the lowest 8 bits */
     K_RAND,    /* dst = rand(seed, stream, step, iter, index): arg[0..4] scalars, arg[4] the I64
                   element index; vector: lane l uses index + l */
     K_SPLAT,   /* dst (vector) = arg[0] (scalar) in every lane */

@@ -654,7 +654,7 @@ static ExprId demand_rand(Demand *d, int scope, Ref r, const Ix *at)
 
 /* ---- the whole --------------------------------------------------------------------------- */
 
-ExprId demand_compute(Demand *d, int scope, Ref r, const Ix *at)
+static ExprId compute(Demand *d, int scope, Ref r, const Ix *at)
 {
     const Node *n = &d->g[scope]->node[r];
     const RegType reg = reg_of(n->type.dt);
@@ -663,7 +663,7 @@ ExprId demand_compute(Demand *d, int scope, Ref r, const Ix *at)
     case CLASS_ELEMENTWISE:
         for (uint32_t i = 0; i < n->nargs; i++)
             arg[i] = demand_value(d, scope, n->arg[i], at);
-        if (n->op == OP_cast && stages_expr(d->s, arg[0])->reg == reg && n->type.dt != DT_U8)
+        if (n->op == OP_cast && stages_expr(d->s, arg[0])->reg == reg)
             return arg[0]; /* f16 and bf16 are f32 in registers: rounded when stored */
         return elementwise(d, reg, n->op, (int)n->nargs, arg);
     case CLASS_VIEW:
@@ -697,6 +697,36 @@ ExprId demand_compute(Demand *d, int scope, Ref r, const Ix *at)
         d->status = FAIL(d->cx, TYPE, "%s: no kernel can hold it", op_info[n->op].name);
         return constant(d, 0, REG_F32);
     }
+}
+
+/* Registers hold u8 as i32: what may leave 0..255 comes back by a cast. */
+static bool may_leave_u8(const Graph *g, const Node *n)
+{
+    const DType from = n->nargs ? g->node[n->arg[0]].type.dt : n->type.dt;
+    if (n->type.dt != DT_U8)
+        return false;
+    switch ((int)n->op) {
+    case OP_add:
+    case OP_sub:
+    case OP_mul:
+    case OP_neg:
+    case OP_iota:
+    case OP_sum:
+    case OP_cumsum:
+    case OP_fold:
+    case OP_scatter_add:
+    case OP_matmul:
+        return true;
+    default:
+        return n->op == OP_cast && (from == DT_I32 || from == DT_I64);
+    }
+}
+
+ExprId demand_compute(Demand *d, int scope, Ref r, const Ix *at)
+{
+    const ExprId e = compute(d, scope, r, at);
+    const bool wraps = may_leave_u8(d->g[scope], &d->g[scope]->node[r]);
+    return wraps ? elementwise(d, REG_I32, OP_cast, 1, &e) : e;
 }
 
 ExprId demand_value(Demand *d, int scope, Ref r, const Ix *at)

@@ -136,10 +136,23 @@ static Ref whole_part(Grow *w, Type t, int n)
     return build_cast(&w->b, build_scale(&w->b, x, 3.7), DT_I32);
 }
 
+/* A number that bytes wrapped around to. */
+static Ref wrapped_bytes(Grow *w, Type t, int n)
+{
+    static const Op op[] = { OP_add, OP_sub, OP_mul };
+    const Type byte = { DT_U8, t.shape };
+    if (t.dt != DT_F32 && t.dt != DT_I32)
+        return REF_NONE;
+    const Ref x = grow_value(w, byte, n), y = build_op1(&w->b, OP_neg, grow_value(w, byte, 0));
+    const Ref z = build_cast(&w->b, build_op2(&w->b, op[grow_below(w, 3)], x, y), t.dt);
+    return t.dt == DT_F32 ? build_scale(&w->b, z, 0x1p-6) : z;
+}
+
 Ref grow_pattern(Grow *w, Type t, int n)
 {
     static Pattern *const pattern[] = { turned_product,  folded_product, part_of_padded,
-                                        sum_of_repeated, with_reversed,  whole_part };
+                                        sum_of_repeated, with_reversed,  whole_part,
+                                        wrapped_bytes };
     for (int tries = 0; tries < 4; tries++) {
         const Ref r = pattern[grow_below(w, sizeof pattern / sizeof *pattern)](w, t, n);
         if (r != REF_NONE)

@@ -212,6 +212,8 @@ static void interp_ew(Interp *e, const KNode *n)
         double x[3] = { 0 };
         for (int i = 0; i < n->nargs; i++)
             x[i] = interp_get(e->k->val[n->arg[i]].reg, &e->val[n->arg[i]], l);
+        if (n->ew == OP_cast && t.reg == REG_I32 && e->k->val[n->arg[0]].reg == REG_I32)
+            x[0] = (uint8_t)(int64_t)x[0];
         interp_pad(t.reg, &e->val[n->dst], l, interp_op(n->ew, t.reg, x[0], x[1], x[2]));
     }
 }
