@@ -206,27 +206,53 @@ static bool is_identity(const int *to, int rank)
     return true;
 }
 
+/* A product sums over four axes at most: z's own ones become one, behind its others, and in ct. */
+static void merge_rest(Vjp *v, const Node *n, Side *z, Ref *z_ref, int z_at, Ref *ct)
+{
+    const Shape from = build_type(&v->b, *z_ref).shape, of = build_type(&v->b, *ct).shape;
+    const int nbatch = n->attr.contract.nbatch, nothers = nbatch + n->attr.contract.nover;
+    Shape merged = { 0 }, flat = { 0 };
+    int perm[MAX_RANK] = { 0 };
+    int64_t count = 1;
+    for (int i = 0; i < nothers; i++) {
+        uint8_t *axis = i < nbatch ? &z->batch[i] : &z->over[i - nbatch];
+        merged.dim[merged.rank++] = from.dim[*axis];
+        perm[i] = *axis;
+        *axis = (uint8_t)i;
+    }
+    for (int i = 0; i < z->nrest; i++) {
+        perm[nothers + i] = z->rest[i];
+        count *= from.dim[z->rest[i]];
+    }
+    merged.dim[merged.rank++] = count;
+    for (int i = 0; i < of.rank; i++)
+        if (i <= z_at || i >= z_at + z->nrest)
+            flat.dim[flat.rank++] = i == z_at ? count : of.dim[i];
+    *z_ref = build_reshape(&v->b, build_transpose(&v->b, *z_ref, perm), merged);
+    *ct = build_reshape(&v->b, *ct, flat);
+    z->rest[0] = (uint8_t)nothers;
+    z->nrest = 1;
+}
+
 /* To operand `of` (0: a, 1: b); z is the other one. */
 static void give_operand(Vjp *v, const Node *n, int of, Ref ct)
 {
-    const Ref own_ref = n->arg[of], z_ref = n->arg[1 - of];
+    const Ref own_ref = n->arg[of];
+    Ref z_ref = n->arg[1 - of];
     if (!vjp_wants(v, own_ref))
         return;
     const int rank = build_type(&v->b, own_ref).shape.rank, nbatch = n->attr.contract.nbatch;
     const Side own = side_of(n, of, rank);
-    const Side z = side_of(n, 1 - of, build_type(&v->b, z_ref).shape.rank);
-    if (z.nrest > 4) {
-        v->b.status = FAIL(v->b.cx, SHAPE,
-                           "matmul: its gradient sums over %d axes, at most 4 can be", z.nrest);
-        return;
-    }
+    Side z = side_of(n, 1 - of, build_type(&v->b, z_ref).shape.rank);
+    const int z_at = nbatch + (of == 0 ? own.nrest : 0); /* z's rest in ct */
+    if (z.nrest > 4)
+        merge_rest(v, n, &z, &z_ref, z_at, &ct);
     int to[MAX_RANK];
     result_axes(n, &own, &z, true, to);
     const bool ct_first = is_identity(to, rank);
     if (!ct_first)
         result_axes(n, &own, &z, false, to);
 
-    const int z_at = nbatch + (of == 0 ? own.nrest : 0); /* z's rest in ct */
     uint8_t ct_over[4] = { 0 }, ct_batch[4] = { 0 };
     for (int i = 0; i < z.nrest; i++)
         ct_over[i] = (uint8_t)(z_at + i);
