@@ -5,7 +5,7 @@
 #include "models/json.h"
 #include "train/verify.h"
 
-enum { SMALL_BATCH = 4 };
+enum { SMALL_BATCH = 4, SMALLER_BATCH = 2, MANY_PARAMS = 1000000 };
 
 static void say(const Work *w, const VerifyReport *r, int batch)
 {
@@ -45,19 +45,36 @@ static void to_json(const VerifyReport *r, Strbuf *out)
     strbuf_add(out, "}}");
 }
 
+/* Rows enough for what goes over a batch, and few enough to wait for the evaluator. */
+static Status small_batch(Cli *c, const Work *w, int *out)
+{
+    LayerInfo *layer;
+    int n;
+    int64_t params = 0;
+    Arena *arena = arena_new();
+    const Status status = model_layers(&c->cx, w->model, w->shape, arena, &layer, &n);
+    for (int i = 0; status == ST_OK && i < n; i++)
+        params += layer[i].params;
+    arena_free(arena);
+    *out = params > MANY_PARAMS ? SMALLER_BATCH : SMALL_BATCH;
+    return status;
+}
+
 static Status verify(Cli *c, Work *w)
 {
     VerifyReport r;
+    int few;
     TRY(work_open_model(c, w, c->o->arg));
     TRY(work_open_shape(c, w));
     TRY(work_open_device(c, w));
     const int own = w->model->train.batch_size;
-    const bool small = !options_flag(c->o, OPT_full) && own > SMALL_BATCH;
+    TRY(small_batch(c, w, &few));
+    const bool small = !options_flag(c->o, OPT_full) && own > few;
     const VerifyWork work = { .model = w->model,
                               .shape = w->shape,
                               .device = w->device,
                               .options = &w->opt,
-                              .batch = small ? SMALL_BATCH : own };
+                              .batch = small ? few : own };
     TRY(verify_model(&c->cx, &work, &r));
     to_json(&r, &c->json);
     if (cli_talks(c))

@@ -4,7 +4,8 @@
  * The program's graph after all passes is evaluated, rounded to the dtypes, and every value between
  * kernels is kept.  A second graph holds the same groups side by side, none reading another: each
  * group's arguments are inputs.  Compiled without a pass it has the very same kernels, so one run
- * gives what each of them makes of right arguments. */
+ * gives what each of them makes of right arguments.  A kernel that an earlier program has too, of
+ * the same text, is not compared again. */
 #include <stdio.h>
 #include <string.h>
 
@@ -149,6 +150,15 @@ static Status compare_kernel(Apart *a, const GtcProgram *p, const GtcKernelInfo 
     return status;
 }
 
+/* A name ends in a hash of the kernel's text. */
+static bool is_known(const NameSet *set, unsigned n, const char *name)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (strcmp(set->name[i], name) == 0)
+            return true;
+    return false;
+}
+
 static Status run_apart(Apart *a, GtcProgram *p, const GtcProgram *whole, const char *what)
 {
     Verify *v = a->v;
@@ -161,12 +171,17 @@ static Status run_apart(Apart *a, GtcProgram *p, const GtcProgram *whole, const 
     }
     TRY(gtc_program_run(v->cx, p));
     uint32_t first = 0;
+    const unsigned before = v->alone->n;
     for (int k = 0; k < kernels; k++) {
         const GtcKernelInfo info = gtc_program_kernel(whole, k);
-        TRY(compare_kernel(a, p, &info, k, first, what));
+        if (!is_known(v->alone, before, info.name)) {
+            TRY(compare_kernel(a, p, &info, k, first, what));
+            v->report->kernels++;
+            arena_grow(v->alone->arena, v->alone->name, v->alone->n, v->alone->cap);
+            v->alone->name[v->alone->n++] = arena_strdup(v->alone->arena, info.name);
+        }
         first += graph_result_count(a->fused, info.node);
     }
-    v->report->kernels += kernels;
     return ST_OK;
 }
 

@@ -6,11 +6,18 @@
 #include "train/verify.h"
 
 /* What verify.c and verify_kernels.c share; nobody else includes this. */
+typedef struct NameSet {
+    Arena *arena;
+    const char **name;
+    unsigned n, cap;
+} NameSet;
+
 typedef struct Verify {
     Ctx *cx;
     const VerifyWork *work;
     VerifyReport *report;
-    Arena *arena; /* of one program */
+    Arena *arena;   /* of one program */
+    NameSet *alone; /* the kernels of the programs before, which were checked alone */
 } Verify;
 
 /* Compares and counts; kernel (its info, may be NULL) and what are said of the first wrong one. */
