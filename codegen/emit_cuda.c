@@ -214,8 +214,6 @@ static int together(const Emit *e, const KNode *n, const KNode **loop, int64_t *
         gtc_assert(k < MAX_TOGETHER, "more than %d loops in each other", MAX_TOGETHER);
         loop[k++] = in;
         *count = size_mul(*count, loop_count(e, in));
-        if (in->bind == BIND_TEAM)
-            break;
     }
     return k;
 }
@@ -518,12 +516,12 @@ static void put_item(Cuda *c, const Item *it, bool alone)
         strbuf_printf(e->out, " * %d + tid;\n", e->k->threads);
         put_shared_loop(c, it->loop, "me", threads);
     } else {
-        if (it->count > 1)
-            emit_line(e);
-        if (it->count > 1)
-            strbuf_printf(e->out, c->from ? "const %s %s = bid - %lld;\n" : "const %s %s = bid;\n",
-                          c->index, ix_var_name(e->k->pool, it->loop->var), (long long)c->from);
-        put_nodes(c, it->loop->body, 0);
+        const KNode *loop[MAX_TOGETHER];
+        int64_t count;
+        const int k = together(e, it->loop, loop, &count);
+        put_digits(c, loop, k,
+                   c->from ? arena_printf(e->k->arena, "(bid - %lld)", (long long)c->from) : "bid");
+        put_nodes(c, loop[k - 1]->body, 0);
     }
     e->indent--;
     emit_line(e);

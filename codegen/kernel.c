@@ -142,12 +142,24 @@ static const int32_t *sharing(Arena *arena, const Plan *p, Kir *k, uint32_t nin,
 
 /* ---- the kernel ---------------------------------------------------------------------------- */
 
+static Status plan_and_lower_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *body,
+                                  CudaPlan how, Plan **plan, Kir **kir)
+{
+    TRY(plan_cuda(cx, arena, t, body, how, plan));
+    TRY(plan_lower_cuda(cx, arena, *plan, kir));
+    return kir_verify(cx, *kir);
+}
+
 static Status plan_and_lower(Ctx *cx, Arena *arena, const Target *t, const Graph *body, bool plain,
                              Plan **plan, Kir **kir)
 {
     if (t->smem_bytes) {
-        TRY(plan_cuda(cx, arena, t, body, plain, plan));
-        TRY(plan_lower_cuda(cx, arena, *plan, kir));
+        const Status st =
+            plan_and_lower_cuda(cx, arena, t, body, plain ? CUDA_PLAIN : CUDA_BLOCKED, plan, kir);
+        if (st != ST_INTERNAL || plain)
+            return st;
+        log_say(cx, LOG_INFO, "not in blocks: %s", cx->msg);
+        return plan_and_lower_cuda(cx, arena, t, body, CUDA_SIMPLE, plan, kir);
     } else {
         TRY(plan_cpu(cx, arena, t, body, plain, plan));
         TRY(plan_lower(cx, arena, t, *plan, kir));

@@ -20,8 +20,8 @@
  *
  * On a GPU the team is of blocks, each with an iteration of one loop: those of two loops are never
  * the same.  Between two syncs the threads of a block are held to what holds for a team between
- * barriers, over all the loops that are shared out together; a loop with a sync is walked twice, for
- * what one iteration does to the next.
+ * barriers, over all the loops that are shared out together; a loop with a sync is walked twice,
+ * for what one iteration does to the next.
  *
  * Above 800 lines, because the walk and the comparison share one record of an access and nothing
  * else would read it. */
@@ -64,6 +64,14 @@ typedef struct Undo {
     IxRange range;
 } Undo;
 
+/* An accumulator of a block is a register of each thread: whoever uses it in loops over threads
+ * must share those out alike, one iteration a thread. */
+typedef struct Register {
+    bool block, used;
+    int n;
+    int64_t count[MAX_SHARED];
+} Register;
+
 typedef struct Verify {
     Ctx *cx;
     const Kir *k;
@@ -76,6 +84,7 @@ typedef struct Verify {
     Guard *guard;
     uint32_t nguard, guard_cap;
     bool *known, *made, *acc; /* by Val: in scope; defined anywhere; an accumulator */
+    Register *reg;            /* by Val */
     Val *scope;
     uint32_t nscope, scope_cap;
     Var *picks; /* open ones */
@@ -235,6 +244,28 @@ static Status push_guards(Verify *v, const KNode *n, bool *never)
 
 /* ---- values */
 
+static Status check_register(const Verify *v, Val a)
+{
+    Register *r = &v->reg[a];
+    int64_t all = 1, count[MAX_SHARED] = { 0 };
+    const int n = v->npar - v->nteam;
+    if (!r->block || n == 0)
+        return ST_OK;
+    for (int i = 0; i < n; i++) {
+        count[i] = ix_var_count(v->pool, v->par[v->nteam + i]->var);
+        all = size_mul(all, count[i]);
+    }
+    if (all > v->k->threads)
+        return REFUSE(v, "a%u: %lld iterations of a block's threads share a register", a,
+                      (long long)all);
+    if (r->used && (r->n != n || memcmp(r->count, count, sizeof count) != 0))
+        return REFUSE(v, "a%u is another thread's in another loop", a);
+    r->used = true;
+    r->n = n;
+    memcpy(r->count, count, sizeof count);
+    return ST_OK;
+}
+
 static Status check_use(const Verify *v, Val a)
 {
     if (a == 0 || a >= v->k->nval)
@@ -242,7 +273,7 @@ static Status check_use(const Verify *v, Val a)
     if (!v->known[a])
         return REFUSE(v, "v%u is used %s", a,
                       v->made[a] ? "out of its scope" : "before it is defined");
-    return ST_OK;
+    return check_register(v, a);
 }
 
 static Status define(Verify *v, Val d)
@@ -497,7 +528,7 @@ static Status enter_shared(Verify *v, const KNode *n)
 {
     const char *name = ix_var_name(v->pool, n->var);
     const KNode *in = v->npar ? v->par[v->npar - 1] : NULL;
-    if (n->bind == BIND_TEAM && in)
+    if (n->bind == BIND_TEAM && in && (!v->k->threads || in->bind != BIND_TEAM))
         return REFUSE(v, "a team loop over %s inside a team loop", name);
     if (n->bind != BIND_TEAM && !v->k->threads)
         return REFUSE(v, "a loop over %s for threads of blocks on a CPU", name);
@@ -626,6 +657,9 @@ static Status walk_node(Verify *v, const KNode *n)
         return check_value(v, n);
     default:
         TRY(check_value(v, n));
+        if (n->op == K_ACC)
+            v->reg[n->dst].block =
+                v->k->threads && v->npar && v->npar == v->nteam && v->team->bind == BIND_TEAM;
         return define(v, n->dst);
     }
 }
@@ -744,8 +778,8 @@ static bool same_iteration(const Verify *v, const Access *a, const Access *b, in
  * others. */
 static bool same_thread(const Verify *v, const Access *a, const Access *b)
 {
-    return (a->team && b->team && a->nteam == b->nteam &&
-            (a->team == b->team || !v->k->threads) && same_iteration(v, a, b, 0, a->nteam)) ||
+    return (a->team && b->team && a->nteam == b->nteam && (a->team == b->team || !v->k->threads) &&
+            same_iteration(v, a, b, 0, a->nteam)) ||
            wholly_disjoint(v, a, b);
 }
 
@@ -832,9 +866,9 @@ static Status check_block_pair(const Verify *v, const Access *a, const Access *b
     if (x->slots && a->again == b->again && a->node->buf == b->node->buf &&
         a->node->ix[0] != b->node->ix[0])
         return ST_OK; /* other slots at every step: kir_verify_slots */
-    return REFUSE(v, "no sync between a store to %s[..%s] by one thread of a block and a %s by another",
-                  x->name, x->rank ? ix_text(v, w->node->ix[x->rank - 1]) : "",
-                  o->write ? "store" : "load");
+    return REFUSE(
+        v, "no sync between a store to %s[..%s] by one thread of a block and a %s by another",
+        x->name, x->rank ? ix_text(v, w->node->ix[x->rank - 1]) : "", o->write ? "store" : "load");
 }
 
 static bool before(const Access *w, const Access *r)
@@ -906,9 +940,10 @@ static bool access_repeats(const Verify *v, const Access *a, const Access *b)
     const KBuf *x = &v->k->buf[a->node->buf];
     return a->team && a->node->buf == b->node->buf && a->team == b->team && a->npar == b->npar &&
            !memcmp(a->par, b->par, sizeof *a->par * (size_t)a->npar) &&
-           !memcmp(a->at, b->at, sizeof *a->at * (size_t)a->npar) && a->sync == b->sync && a->again == b->again &&
-           a->segment == b->segment && a->write == b->write && a->node->lanes == b->node->lanes &&
-           a->outer == b->outer && a->inner == b->inner && places_equal(a, b, x->rank);
+           !memcmp(a->at, b->at, sizeof *a->at * (size_t)a->npar) && a->sync == b->sync &&
+           a->again == b->again && a->segment == b->segment && a->write == b->write &&
+           a->node->lanes == b->node->lanes && a->outer == b->outer && a->inner == b->inner &&
+           places_equal(a, b, x->rank);
 }
 
 static int order_access(const void *pa, const void *pb)
@@ -917,6 +952,16 @@ static int order_access(const void *pa, const void *pb)
     if (a->node->buf != b->node->buf)
         return a->node->buf < b->node->buf ? -1 : 1;
     return a->seq < b->seq ? -1 : a->seq > b->seq;
+}
+
+/* Two buffers of one block's shared memory may take each other's place from launch to launch. */
+static Status check_apart(const Verify *v, const Access *a, const Access *b)
+{
+    const KBuf *x = &v->k->buf[a->node->buf], *y = &v->k->buf[b->node->buf];
+    if (x == y || x->cls != BUF_PRIVATE || y->cls != BUF_PRIVATE || a->segment != b->segment ||
+        x->offset + buf_bytes(x) <= y->offset || y->offset + buf_bytes(y) <= x->offset)
+        return ST_OK;
+    return REFUSE(v, "%s and %s share memory in one launch", x->name, y->name);
 }
 
 static Status check_accesses(const Verify *v)
@@ -929,6 +974,10 @@ static Status check_accesses(const Verify *v)
     for (uint32_t i = 0; i < v->naccess; i++)
         if (n == 0 || !access_repeats(v, a[n - 1], a[i]))
             a[n++] = a[i];
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t j = i + 1; j < n && v->k->buf[a[i]->node->buf].cls == BUF_PRIVATE; j++)
+            if (v->k->threads)
+                TRY(check_apart(v, a[i], a[j]));
     for (uint32_t i = 0; i < n; i++) {
         const KBuf *b = &v->k->buf[a[i]->node->buf];
         if (!a[i]->write && b->cls != BUF_IN)
@@ -976,7 +1025,7 @@ static Status check_buffer(const Verify *v, BufId id)
 /* Buffers in the same memory say so. */
 static Status check_overlap(const Verify *v, const KBuf *a, const KBuf *b)
 {
-    if (a->cls != b->cls || (a->aliased && b->aliased))
+    if (a->cls != b->cls || (a->aliased && b->aliased) || (v->k->threads && a->cls == BUF_PRIVATE))
         return ST_OK;
     if (!is_argument(a)
             ? a->offset < b->offset + buf_bytes(b) && b->offset < a->offset + buf_bytes(a)
@@ -1017,6 +1066,7 @@ Status kir_verify(Ctx *cx, const Kir *k)
     v.open = arena_array(k->arena, bool, v.nvar);
     v.known = arena_array(k->arena, bool, k->nval);
     v.made = arena_array(k->arena, bool, k->nval);
+    v.reg = arena_array(k->arena, Register, k->nval);
     TRY(check_buffers(&v));
     TRY(walk(&v, k->body));
     TRY(check_accesses(&v));

@@ -50,6 +50,14 @@ void low_known_as(Low *l, const Stage *st, Val v)
     low_remember(l, EXPR_VALUE_OF | st->acc, &key, v);
 }
 
+Val low_reduced(Low *l, const Stage *st)
+{
+    Key key;
+    const Val v = stage_key(l, st->acc, &key);
+    gtc_assert(v, "a stage is used before it is reduced");
+    return v;
+}
+
 static const Stage *root_of(const Low *l, const Batch *b, int j)
 {
     for (int i = 0; i < l->n->nroot; i++) {
@@ -63,7 +71,7 @@ static const Stage *root_of(const Low *l, const Batch *b, int j)
 }
 
 /* Accumulators for all points; blocked ones go on from what is stored. */
-static void start_accumulators(Low *l, const Batch *b)
+void low_start(Low *l, const Batch *b)
 {
     for (int j = 0; j < b->n; j++)
         for (int i = 0; i < l->npoint; i++) {
@@ -255,7 +263,7 @@ void low_batches(Low *l, void (*f)(Low *l, Batch *b))
 
 void low_contract(Low *l, Batch *b)
 {
-    start_accumulators(l, b);
+    low_start(l, b);
     red_loops(l, b, 0);
 }
 

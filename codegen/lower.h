@@ -56,6 +56,7 @@ typedef struct Key {
     Ix at[68];
 } Key;
 
+
 typedef struct Open {
     KNode **tail;
     uint32_t known;
@@ -77,8 +78,17 @@ double low_identity(Op rop, RegType reg);
 void low_batches(Low *l, void (*f)(Low *l, Batch *b));
 void low_contract(Low *l, Batch *b);   /* in registers, an accumulator a point */
 void low_accumulate(Low *l, const Batch *b); /* one step of it, at the present reduced axes */
+void low_start(Low *l, const Batch *b); /* accumulators at all points */
+Val low_reduced(Low *l, const Stage *st); /* what st reduces to at this point */
 void low_known_as(Low *l, const Stage *st, Val v); /* v is what st reduces to at this point */
 void low_roots(Low *l, bool zero);     /* computes and stores the roots of l->n at every point */
+
+/* GPU (lower_cuda.c, lower_blocked.c). */
+Open low_when(Low *l, Ix ix, int64_t count); /* what follows is done where 0 <= ix < count */
+/* Puts the reduced axes of st where the point of that number is, the last running fastest; gives the
+ * place of the outermost, which is too great when the number is. */
+Ix low_reduced_at(Low *l, const Stage *st, Ix number);
+void low_blocked(Low *l, const Nest *n); /* a nest with n->blocked */
 
 KNode *low_put(Low *l, KOp op); /* appends a node */
 Val low_const(Low *l, double value, RegType reg);

@@ -73,7 +73,19 @@ static void tile_points(Low *l)
 
 /* ---- threads that share a point's reductions ---------------------------------------------- */
 
-static Ix reduced_at(Low *l, const Stage *st, Ix number)
+/* What follows is done where 0 <= ix < count. */
+Open low_when(Low *l, Ix ix, int64_t count)
+{
+    const Guard g = { ix, 0, count };
+    KNode *n = low_put(l, K_WHEN);
+    n->guard = arena_copy(l->arena, &g, sizeof g);
+    n->nguard = 1;
+    const Open o = { l->tail, l->nknown };
+    l->tail = &n->body;
+    return o;
+}
+
+Ix low_reduced_at(Low *l, const Stage *st, Ix number)
 {
     for (int i = st->nred - 1; i > 0; i--) {
         const int64_t count = ix_var_count(l->p, st->red[i]);
@@ -83,70 +95,57 @@ static Ix reduced_at(Low *l, const Stage *st, Ix number)
     return number;
 }
 
-static void across(Low *l, Batch *b)
+/* The reduced points counted as one axis: all of them, or those of this part; a thread takes every
+ * one, or every 32nd (256th) and then the sums meet. */
+static void by_number(Low *l, Batch *b)
 {
     const Stage *st = b->st[0];
-    const int lanes = l->n->lanes;
-    const Ix lane = ix_var(l->p, l->lane_var[0]);
+    const Nest *n = l->n;
+    const int lanes = n->lanes ? n->lanes : 1;
     int64_t total = 1;
     for (int i = 0; i < st->nred; i++)
         total = size_mul(total, ix_var_count(l->p, st->red[i]));
-    for (int j = 0; j < b->n; j++) {
-        const RegType reg = stages_expr(l->s, b->st[j]->e)->reg;
-        low_known_as(l, b->st[j],
-                     low_accumulator(l, low_const(l, low_identity(b->st[j]->rop, reg), reg)));
-    }
-    const uint32_t known = l->nknown;
-    const int64_t rounds = size_ceil_div(total, lanes);
+    const int64_t rounds = size_ceil_div(n->part ? n->chunk : total, lanes);
+    const int64_t parts = n->part ? ix_var_count(l->p, n->part) : 1;
+    const bool rest = parts * rounds * lanes != total;
+    low_start(l, b);
     const Var q = ix_var_new(l->p, "round", rounds);
     const Open loop = low_open(l, q, BIND_SERIAL, 0);
-    const Ix number = ix_add(l->p, ix_scale(l->p, ix_var(l->p, q), lanes), lane);
-    const Ix outermost = l->env[st->red[0]] = reduced_at(l, st, number);
+    Ix number = ix_scale(l->p, ix_var(l->p, q), lanes);
+    if (n->lanes)
+        number = ix_add(l->p, number, ix_var(l->p, l->lane_var[0]));
+    if (n->part)
+        number = ix_add(l->p, number, ix_scale(l->p, l->env[n->part], n->chunk));
+    const Ix outermost = l->env[st->red[0]] = low_reduced_at(l, st, number);
     Open when = { 0 };
-    if (total % lanes) { /* the outermost index is where a number too great shows */
-        const Guard g = { outermost, 0, ix_var_count(l->p, st->red[0]) };
-        KNode *n = low_put(l, K_WHEN);
-        n->guard = arena_copy(l->arena, &g, sizeof g);
-        n->nguard = 1;
-        when = (Open){ l->tail, l->nknown };
-        l->tail = &n->body;
-    }
+    if (rest) /* the outermost index is where a number too great shows */
+        when = low_when(l, outermost, ix_var_count(l->p, st->red[0]));
     low_accumulate(l, b);
-    if (total % lanes)
+    if (rest)
         low_close(l, when);
     low_close(l, loop);
-    gtc_assert(known == l->nknown, "values outlive the loop they were made in");
-    for (int j = 0; j < b->n; j++) {
-        const Val acc =
-            low_value(l, expr_add(l->s, &(Expr){ .kind = EX_VALUE,
-                                                 .reg = stages_expr(l->s, b->st[j]->e)->reg,
-                                                 .stage = (StageId)(b->st[j] - l->s->stage) }));
-        KNode *n = low_put(l, K_ACROSS);
-        n->ew = b->st[j]->rop;
-        n->nargs = 1;
-        n->arg[0] = acc;
-        n->dst = kir_val(l->k, low_reg(l, acc), false);
-        low_known_as(l, b->st[j], n->dst);
+    for (int j = 0; j < b->n && n->lanes; j++) {
+        KNode *k = low_put(l, K_ACROSS);
+        k->ew = b->st[j]->rop;
+        k->nargs = 1;
+        k->arg[0] = low_reduced(l, b->st[j]);
+        k->dst = kir_val(l->k, low_reg(l, k->arg[0]), false);
+        low_known_as(l, b->st[j], k->dst);
     }
 }
 
 static void nest_body(Low *l)
 {
     const uint32_t known = l->nknown;
+    const Nest *n = l->n;
     low_at(l, 0);
-    low_batches(l, l->n->lanes ? across : low_contract);
-    if (l->n->lanes) {
-        const Guard first = { ix_var(l->p, l->lane_var[0]), 0, 1 };
-        KNode *n = low_put(l, K_WHEN);
-        n->guard = arena_copy(l->arena, &first, sizeof first);
-        n->nguard = 1;
-        const Open when = { l->tail, l->nknown };
-        l->tail = &n->body;
-        low_roots(l, false);
-        low_close(l, when);
-    } else {
-        low_roots(l, false);
-    }
+    low_batches(l, n->lanes || n->part ? by_number : low_contract);
+    Open first = { 0 };
+    if (n->lanes)
+        first = low_when(l, ix_var(l->p, l->lane_var[0]), 1);
+    low_roots(l, false);
+    if (n->lanes)
+        low_close(l, first);
     low_forget(l, known);
 }
 
@@ -163,6 +162,11 @@ static void lower_nest(Low *l, const Nest *n, Bind bind)
     for (int i = 0; i < n->naxis && by_block; i++)
         open_axis(l, i, BIND_SERIAL, open, &nopen);
     const int outer = nopen;
+    if (n->part) {
+        const Var i = ix_var_new(l->p, "part", ix_var_count(l->p, n->part));
+        open[nopen++] = low_open(l, i, bind, 0);
+        l->env[n->part] = ix_var(l->p, i);
+    }
     for (int i = 0; i < n->naxis && !by_block; i++)
         if (!adds || stores_apart(l, n, n->axis[i]))
             open_axis(l, i, bind, open, &nopen);
@@ -298,7 +302,10 @@ static void lower_phase(Low *l, const Phase *ph)
     if (ph->barrier)
         low_put(l, K_BARRIER);
     if (ph->flat) {
-        lower_nest(l, &ph->nest[0], BIND_GRID);
+        if (ph->nest[0].blocked)
+            low_blocked(l, &ph->nest[0]);
+        else
+            lower_nest(l, &ph->nest[0], BIND_GRID);
         return;
     }
     const Span all = ph->team ? l->span[ph->team] : (Span){ 0 };

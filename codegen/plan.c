@@ -28,6 +28,11 @@ static void print_nest(const Plan *p, const Nest *n, Strbuf *out)
     }
     if (n->lanes)
         strbuf_printf(out, " by %d threads", n->lanes);
+    if (n->blocked)
+        strbuf_printf(out, " in blocks of %dx%dx%d, %dx%d a thread", n->blocked->bm, n->blocked->bn,
+                      n->blocked->bk, n->blocked->tm, n->blocked->tn);
+    if (n->part)
+        strbuf_printf(out, " in %lld parts", (long long)ix_var_count(p->s->pool, n->part));
     if (n->kaxis)
         strbuf_printf(out, " blocks of %s:%lld", ix_var_name(p->s->pool, n->kaxis),
                       (long long)n->kstep);

@@ -18,6 +18,17 @@
 
 enum { MAX_AXES = 16, MAX_NEST_ROOTS = 48, MAX_NEST_REDS = 48 };
 
+/* GPU: a contraction in blocks.  Its axes are those of one operand (rows), of the other (columns)
+ * and the rest; a block of threads makes bm x bn points of one (row, column) plane, tm x tn a
+ * thread, and goes along the reduced axes, counted as one, in steps of bk. */
+typedef struct Blocked {
+    Var row[MAX_AXES], col[MAX_AXES], rest[MAX_AXES];
+    int nrow, ncol, nrest;
+    int bm, bn, bk, tm, tn;
+    ExprId left[MAX_NEST_REDS], right[MAX_NEST_REDS]; /* of each reduction: the factor with rows */
+    uint16_t lbuf[MAX_NEST_REDS], rbuf[MAX_NEST_REDS]; /* where it is kept; equal factors share */
+} Blocked;
+
 typedef struct Nest {
     StageId root[MAX_NEST_ROOTS], red[MAX_NEST_REDS];
     int nroot, nred;
@@ -31,6 +42,9 @@ typedef struct Nest {
     int64_t kstep; /* accumulators then start from what is stored; kaxis 0: not blocked */
     uint8_t when;
     int lanes; /* GPU: threads that share the reductions of a point: 0 for one, 32, or the block's */
+    Blocked *blocked; /* GPU: or NULL */
+    Var part;         /* GPU: which part of the reduced points, counted as one axis, of chunk each; */
+    int64_t chunk;    /* 0: the nest reduces all of them */
 } Nest;
 
 typedef struct Phase {
@@ -60,7 +74,17 @@ Status plan_cpu(Ctx *cx, Arena *arena, const Target *t, const Graph *body, bool 
 
 /* The planner for GPUs, over the same phases: a block of threads for a block of the team axis, whose
  * temporaries are in shared memory, or all threads for the tiles of a phase that is one nest. */
-Status plan_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *body, bool plain, Plan **out);
+typedef enum CudaPlan { CUDA_PLAIN, CUDA_SIMPLE, CUDA_BLOCKED } CudaPlan; /* how bold */
+Status plan_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *body, CudaPlan how,
+                 Plan **out);
+/* The axis that neighbouring threads should lie along: that of the first store's last dimension. */
+Var nest_fast_axis(Stages *s, const Nest *n);
+/* plan_blocked.c: how the contractions of n, alone in their phase, go in blocks; NULL: they do not.
+ * Takes room for their operands in shared memory. */
+Blocked *plan_blocked(Stages *s, const Target *t, const Nest *n);
+bool plan_blocked_may(Stages *s, const Nest *n); /* whether their axes and sizes allow it */
+/* Parts that its reduced points should be cut into so that the GPU has work; 1: none. */
+int64_t plan_blocked_parts(const Stages *s, const Target *t, const Nest *n, const Blocked *b);
 
 /* plan_units.c: the nests of all stages, in an order in which they may run.  plain: one a root. */
 Nest *plan_units(Arena *arena, Stages *s, bool plain, int *nnest);

@@ -11,7 +11,10 @@
  *
  * A reduction is done by one thread a point, tile by tile, when neighbouring threads then read
  * neighbouring elements; by a warp or a whole block, along the reduced axes, when those are what
- * lies together in memory or there are too few points to keep threads busy. */
+ * lies together in memory or there are too few points to keep threads busy.  A contraction alone in
+ * its phase goes in blocks (plan_blocked.c).  Where all points together leave most of the GPU idle,
+ * the reduced points are cut into parts: a launch for the sums of each part, and one that adds
+ * those up, in order, and goes on. */
 #include "codegen/planner.h"
 
 #include <string.h>
@@ -19,6 +22,12 @@
 #include "ir/base/size.h"
 
 enum { BLOCK_THREADS = 256, WARP = 32 };
+
+typedef struct Cuda {
+    Planner pl;
+    CudaPlan how;
+    int64_t *span;
+} Cuda;
 
 /* ---- one nest ---------------------------------------------------------------------------- */
 
@@ -36,8 +45,7 @@ static void count_stride(void *arg, const Expr *e)
     c->odd += stride == 2;
 }
 
-/* The axis that neighbouring threads should lie along: that of the first store's last dimension. */
-static Var fast_axis(Stages *s, const Nest *n)
+Var nest_fast_axis(Stages *s, const Nest *n)
 {
     const Stage *st = &s->stage[n->root[0]];
     for (int i = n->naxis - 1; i >= 0; i--)
@@ -125,7 +133,7 @@ static void schedule(Planner *pl, Nest *n, const int64_t *span, int64_t room)
             n->lanes = reduction_lanes(s, n, 0, 1, room);
         return;
     }
-    const Var fast = fast_axis(s, n);
+    const Var fast = nest_fast_axis(s, n);
     int64_t tiles = nest_points(n, span);
     order_axes(n, fast);
     if (pl->plain || tiles == 0)
@@ -250,27 +258,189 @@ static void copy_operands(Planner *pl, Phase *ph, Phase *fill)
     }
 }
 
-static void plan_launches(Planner *pl)
+/* ---- parts ------------------------------------------------------------------------------- */
+
+/* One batch of sums over the same axes, whose points, with those axes, fit a buffer's rank. */
+static bool may_part(const Stages *s, const Nest *n)
 {
+    const Stage *first = &s->stage[n->red[0]];
+    for (int i = 0; i < n->nred; i++) {
+        const Stage *st = &s->stage[n->red[i]];
+        if (st->acc != n->red[i] || st->nred != first->nred ||
+            stages_expr(s, st->e)->reg != REG_F32 ||
+            memcmp(st->red, first->red, sizeof(Var) * st->nred) != 0)
+            return false;
+    }
+    return n->naxis + 1 <= MAX_RANK;
+}
+
+static int64_t wanted_parts(const Cuda *c, const Nest *n)
+{
+    enum { LEAST_PART = 64 };
+    Stages *s = c->pl.s;
+    const int64_t k = n->nred ? reduced_points(s, n) : 0;
+    if (k == 0 || c->how != CUDA_BLOCKED || !may_part(s, n))
+        return 1;
+    if (n->blocked)
+        return plan_blocked_parts(s, c->pl.t, n, n->blocked);
+    const int64_t lanes = n->lanes ? n->lanes : 1;
+    const int64_t busy = size_mul(nest_points(n, c->span), lanes),
+                  room = c->pl.team * BLOCK_THREADS;
+    if (busy == 0 || busy * 4 > room)
+        return 1;
+    const int64_t want = room / busy, most = k / (LEAST_PART * lanes);
+    return most < 2 ? 1 : want < most ? want : most;
+}
+
+typedef struct PartSwap {
+    const StageId *old, *sum;
+    int n;
+    Stages *s;
+} PartSwap;
+
+static ExprId swap_value(void *arg, ExprId id)
+{
+    const PartSwap *w = arg;
+    Expr e = *stages_expr(w->s, id);
+    for (int i = 0; i < w->n && e.kind == EX_VALUE; i++)
+        if (e.stage == w->old[i]) {
+            e.stage = w->sum[i];
+            return expr_add(w->s, &e);
+        }
+    return id;
+}
+
+static ExprId value_of(Stages *s, StageId stage)
+{
+    return expr_add(
+        s,
+        &(Expr){ .kind = EX_VALUE, .reg = stages_expr(s, s->stage[stage].e)->reg, .stage = stage });
+}
+
+/* Sum i of *n becomes a root of *head, which stores its parts, and a sum over these in *n. */
+static StageId part_sum(Cuda *c, Nest *n, int i, Nest *head, const int64_t *shape, const Ix *ix)
+{
+    Stages *s = c->pl.s;
+    const StageId old = n->red[i];
+    const uint16_t buf =
+        stages_temp(s, arena_printf(s->arena, "parts%u", s->nbuf), DT_F32, n->naxis + 1, shape);
+    s->buf[buf].home = HOME_SHARED;
+    const Stage st = s->stage[old];
+    Stage root = { .axis = st.axis, .naxis = st.naxis, .e = value_of(s, old), .nstore = 1 };
+    root.store = arena_array(s->arena, Store, 1);
+    root.store[0].buf = buf;
+    memcpy(root.store[0].ix, ix, sizeof *ix * (size_t)(n->naxis + 1));
+    head->root[i] = stages_add(s, &root);
+    Stage sum = { .axis = st.axis, .naxis = st.naxis, .nred = 1, .rop = st.rop };
+    sum.red = arena_copy(s->arena, &head->part, sizeof head->part);
+    sum.e = expr_read(s, buf, ix);
+    const StageId id = stages_add(s, &sum);
+    s->stage[id].acc = id;
+    return id;
+}
+
+/* Cuts the reduced points of *n into parts; gives the nest that makes them. */
+static Nest cut_parts(Cuda *c, Nest *n, int64_t parts)
+{
+    Stages *s = c->pl.s;
+    Nest head = *n;
+    int64_t shape[MAX_RANK];
+    Ix ix[MAX_RANK];
+    StageId sum[MAX_NEST_REDS];
+    const int64_t unit = n->blocked ? n->blocked->bk : n->lanes ? n->lanes : 1;
+    head.chunk = size_round_up(size_ceil_div(reduced_points(s, n), parts), unit);
+    parts = size_ceil_div(reduced_points(s, n), head.chunk);
+    head.part = ix_var_new(s->pool, "part", parts);
+    shape[0] = parts;
+    ix[0] = ix_var(s->pool, head.part);
+    for (int i = 0; i < n->naxis; i++) {
+        shape[i + 1] = ix_var_count(s->pool, n->axis[i]);
+        ix[i + 1] = ix_var(s->pool, n->axis[i]);
+    }
+    head.nroot = n->nred;
+    for (int i = 0; i < n->nred; i++)
+        sum[i] = part_sum(c, n, i, &head, shape, ix);
+    PartSwap swap = { head.red, sum, n->nred, s };
+    for (int i = 0; i < n->nroot; i++) {
+        const ExprId e = expr_map(s, s->stage[n->root[i]].e, swap_value, &swap);
+        s->stage[n->root[i]].e = e;
+    }
+    memcpy(n->red, sum, sizeof *sum * (size_t)n->nred);
+    n->blocked = NULL;
+    n->lanes = 0;
+    return head;
+}
+
+/* ---- launches ---------------------------------------------------------------------------- */
+
+static void add_flat(Cuda *c, const Nest *n)
+{
+    Phase *ph = phase_add(&c->pl);
+    phase_take(c->pl.arena, ph, n);
+    ph->flat = true;
+}
+
+/* A phase of one nest: in blocks, in parts, or as it is. */
+static void plan_flat(Cuda *c, Phase *ph)
+{
+    Stages *s = c->pl.s;
+    Nest *n = &ph->nest[0];
+    if (c->how == CUDA_BLOCKED)
+        n->blocked = plan_blocked(s, c->pl.t, n);
+    if (n->blocked)
+        n->lanes = 0;
+    const int64_t parts = wanted_parts(c, n);
+    if (parts > 1) {
+        const Nest head = cut_parts(c, n, parts);
+        add_flat(c, &head);
+        schedule(&c->pl, n, c->span, c->pl.team * BLOCK_THREADS * 2);
+    }
+    add_flat(c, n);
+}
+
+static void plan_launches(Cuda *c)
+{
+    Planner *pl = &c->pl;
     const int nphase = pl->p->nphase;
     Phase *old = pl->p->phase;
     pl->p->phase = NULL;
     pl->p->nphase = pl->p->phase_cap = 0;
-    int64_t *span = arena_array(pl->arena, int64_t, UINT16_MAX);
     for (int i = 0; i < nphase; i++) {
         Phase ph = old[i], fill = { 0 };
         ph.flat = ph.nnest == 1 && !scan_phase(&ph);
         fold_to_block(pl, &ph);
-        schedule_phase(pl, &ph, span);
+        schedule_phase(pl, &ph, c->span);
         copy_operands(pl, &ph, &fill);
         for (int j = 0; j < fill.nnest; j++) {
-            Phase *copy = phase_add(pl);
-            phase_take(pl->arena, copy, &fill.nest[j]);
-            copy->flat = true;
-            schedule_phase(pl, copy, span);
+            Phase copy = { .flat = true };
+            phase_take(pl->arena, &copy, &fill.nest[j]);
+            schedule_phase(pl, &copy, c->span);
+            add_flat(c, &copy.nest[0]);
         }
-        *phase_add(pl) = ph;
+        if (ph.flat)
+            plan_flat(c, &ph);
+        else
+            *phase_add(pl) = ph;
     }
+}
+
+static int64_t buf_bytes(const GBuf *buf)
+{
+    int64_t n = dtype_bytes(buf->dt);
+    for (int d = 0; d < buf->rank; d++)
+        n = size_mul(n, buf->shape[d]);
+    return size_round_up(n, 64);
+}
+
+static bool phase_holds(const Planner *pl, const Phase *ph, uint16_t buf)
+{
+    bool holds = phase_stores(pl, ph, buf);
+    for (int i = 0; i < ph->nnest; i++) {
+        const Nest *n = &ph->nest[i];
+        for (int j = 0; n->blocked && j < n->nred; j++)
+            holds |= n->blocked->lbuf[j] == buf || n->blocked->rbuf[j] == buf;
+    }
+    return holds;
 }
 
 /* Shared memory starts anew with each launch; the workspace serves them all. */
@@ -278,32 +448,45 @@ static void assign_offsets(Planner *pl)
 {
     Stages *s = pl->s;
     Plan *p = pl->p;
+    int64_t at = 0;
     p->offset = arena_array(pl->arena, int64_t, s->nbuf);
-    for (uint32_t b = 0; b < s->nbuf; b++) {
-        GBuf *buf = &s->buf[b];
-        if (buf->home == HOME_ARG)
-            continue;
-        int64_t n = dtype_bytes(buf->dt);
-        for (int d = 0; d < buf->rank; d++)
-            n = size_mul(n, buf->shape[d]);
-        int64_t *at = buf->home == HOME_PRIVATE ? &p->private_bytes : &p->shared_bytes;
-        p->offset[b] = *at;
-        *at = size_round_up(*at + n, 64);
+    for (uint32_t b = 0; b < s->nbuf; b++)
+        if (s->buf[b].home == HOME_SHARED) {
+            p->offset[b] = p->shared_bytes;
+            p->shared_bytes = size_add(p->shared_bytes, buf_bytes(&s->buf[b]));
+        }
+    for (int i = 0; i < p->nphase; i++) {
+        at = p->phase[i].barrier ? 0 : at;
+        for (uint32_t b = 0; b < s->nbuf; b++)
+            if (s->buf[b].home == HOME_PRIVATE && phase_holds(pl, &p->phase[i], (uint16_t)b)) {
+                p->offset[b] = at;
+                at = size_add(at, buf_bytes(&s->buf[b]));
+            }
+        p->private_bytes = at > p->private_bytes ? at : p->private_bytes;
     }
 }
 
-Status plan_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *body, bool plain, Plan **out)
+Status plan_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *body, CudaPlan how,
+                 Plan **out)
 {
-    Planner pl = { .cx = cx, .arena = arena, .t = t, .plain = plain, .team = t->threads };
-    TRY(plan_phases(&pl, body));
-    pl.p->planner = plain ? "plain" : "cuda";
-    pl.p->threads = BLOCK_THREADS;
-    plan_launches(&pl);
-    plan_barriers(&pl);
-    assign_offsets(&pl);
-    if (pl.p->private_bytes > t->smem_bytes)
+    Cuda c = { .pl = { .cx = cx,
+                       .arena = arena,
+                       .t = t,
+                       .plain = how == CUDA_PLAIN,
+                       .alone = how == CUDA_BLOCKED ? plan_blocked_may : NULL,
+                       .team = t->threads },
+               .how = how,
+               .span = arena_array(arena, int64_t, UINT16_MAX) };
+    Planner *pl = &c.pl;
+    TRY(plan_phases(pl, body));
+    pl->p->planner = how == CUDA_PLAIN ? "plain" : "cuda";
+    pl->p->threads = BLOCK_THREADS;
+    plan_launches(&c);
+    plan_barriers(pl);
+    assign_offsets(pl);
+    if (pl->p->private_bytes > t->smem_bytes)
         return FAIL(cx, INTERNAL, "plan: %lld bytes of shared memory, a block has %lld",
-                    (long long)pl.p->private_bytes, (long long)t->smem_bytes);
-    *out = pl.p;
+                    (long long)pl->p->private_bytes, (long long)t->smem_bytes);
+    *out = pl->p;
     return ST_OK;
 }

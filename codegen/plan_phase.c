@@ -267,12 +267,15 @@ static void nests_to_phases(Planner *pl, const Nest *nest, int nnest)
         const bool in_scan = n->when != WHEN_PLAIN;
         const bool joins_scan = in_scan && last && last->nest[0].when != WHEN_PLAIN;
         bool joins = joins_scan;
-        if (!in_scan && last && last->nest[0].when == WHEN_PLAIN && !last->each && !pl->plain) {
+        const bool alone = pl->alone && !in_scan &&
+                           (pl->alone(pl->s, n) || (last && pl->alone(pl->s, &last->nest[0])));
+        if (!in_scan && last && last->nest[0].when == WHEN_PLAIN && !last->each && !pl->plain &&
+            !alone) {
             const Var both = phase_team_axis(pl, last, n);
             joins = both && (long_enough(pl, both) || !long_enough(pl, last->team)) &&
                     !is_apart(pl, last, n);
-            const Phase alone = { 0 };
-            joins |= !last->team && !phase_team_axis(pl, &alone, n); /* one thread does both */
+            const Phase none = { 0 };
+            joins |= !last->team && !phase_team_axis(pl, &none, n); /* one thread does both */
         }
         if (!joins) {
             last = phase_add(pl);
@@ -414,7 +417,7 @@ void plan_barriers(Planner *pl)
 
 Status plan_phases(Planner *pl, const Graph *body)
 {
-    Stored stored = stages_stored(pl->arena, body, pl->plain);
+    Stored stored = stages_stored(pl->arena, body, pl->plain, pl->alone != NULL);
     Nest *nest = NULL;
     int nnest = 0;
     for (int round = 0;; round++) {

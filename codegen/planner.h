@@ -13,6 +13,7 @@ typedef struct Planner {
     Plan *p;
     bool plain;   /* the last resort */
     bool each;    /* small phases may be run by every member of the team for itself */
+    bool (*alone)(Stages *s, const Nest *n); /* NULL, or whether n wants a phase of its own */
     int64_t team; /* members of the team: iterations of a team axis that keep all of them busy */
 } Planner;
 

@@ -117,8 +117,9 @@ typedef struct Stored {
     bool all;
 } Stored;
 
-/* The first guess, from the graph alone; `all`: everything that is no view (the last resort). */
-Stored stages_stored(Arena *arena, const Graph *body, bool all);
+/* The first guess, from the graph alone; `all`: everything that is no view (the last resort); pads:
+ * contractions may read what is padded without a copy. */
+Stored stages_stored(Arena *arena, const Graph *body, bool all, bool pads);
 /* The most reductions that one value of the body computes in place, counted once a path. */
 uint32_t stages_most_inside(Arena *arena, const Graph *body);
 

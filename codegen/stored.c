@@ -6,7 +6,8 @@
  * broadcast, another reduction, a window, padding or gather; a transcendental below a broadcast or
  * gather; and what
  * a contraction reads, unless it is an argument seen through views (so a padded operand becomes a
- * copy with its halo, and an activation is not recomputed once a column).
+ * copy with its halo, and an activation is not recomputed once a column).  A machine that brings
+ * operands to faster memory block by block sees through padding too.
  *
  * This looks at the graph alone.  What turns out to be computed in two nests is added by the
  * planner, which then builds the stages again. */
@@ -29,13 +30,17 @@ static bool is_rename(Op op)
     return op == OP_transpose || op == OP_reshape || op == OP_slice;
 }
 
-/* The value below views that hold nothing of their own. */
-static Ref below_views(const Graph *g, Ref r, bool through_windows)
+/* The value below views that hold nothing of their own: those that move it, also those that repeat
+ * it, also those that put zeros round it. */
+typedef enum Through { RENAMES, WINDOWS, PADS } Through;
+
+static Ref below_views(const Graph *g, Ref r, Through through)
 {
     for (;;) {
         const Op op = g->node[r].op;
-        const bool window = op == OP_broadcast || op == OP_window;
-        if (!is_rename(op) && !(window && through_windows))
+        const bool window =
+            op == OP_broadcast || op == OP_window || (op == OP_pad && through == PADS);
+        if (!is_rename(op) && !(window && through >= WINDOWS))
             return r;
         r = g->node[r].arg[0];
     }
@@ -65,10 +70,10 @@ static void mark_many(const Graph *g, uint8_t *stored, uint32_t *inside, Ref r)
     inside[r] = 0;
     for (uint32_t i = 0; i < n->nargs; i++)
         if (inside[n->arg[i]])
-            mark(g, stored, below_views(g, n->arg[i], false));
+            mark(g, stored, below_views(g, n->arg[i], RENAMES));
 }
 
-static void mark_graph(Arena *arena, const Graph *g, uint8_t *stored)
+static void mark_graph(Arena *arena, const Graph *g, bool pads, uint8_t *stored)
 {
     /* has[r]: r, computed in place, would compute something heavy (1) or costly (2) */
     uint8_t *has = arena_array(arena, uint8_t, g->nnode);
@@ -79,7 +84,7 @@ static void mark_graph(Arena *arena, const Graph *g, uint8_t *stored)
     for (Ref r = 1; r < g->nnode; r++) {
         const Node *n = &g->node[r];
         if (n->op == OP_slice && whole[n->arg[0]] && has[n->arg[0]])
-            mark(g, stored, below_views(g, n->arg[0], false));
+            mark(g, stored, below_views(g, n->arg[0], RENAMES));
         const bool spreads = (n->op == OP_broadcast && n->attr.axes.mask) || n->op == OP_gather ||
                              n->op == OP_cumsum;
         const bool moves = spreads || is_heavy(n->op) || n->op == OP_window || n->op == OP_pad ||
@@ -88,9 +93,9 @@ static void mark_graph(Arena *arena, const Graph *g, uint8_t *stored)
             const Ref a = n->arg[i];
             const unsigned bad = (moves ? 1u : 0u) | (spreads || n->op == OP_rand ? 2u : 0u);
             if (has[a] & bad)
-                mark(g, stored, below_views(g, a, false));
+                mark(g, stored, below_views(g, a, RENAMES));
             if (op_info[n->op].cls == CLASS_CONTRACT || n->op == OP_scan)
-                mark(g, stored, below_views(g, a, true));
+                mark(g, stored, below_views(g, a, pads ? PADS : WINDOWS));
             if (n->op == OP_cumsum || n->op == OP_scatter_add)
                 mark(g, stored, r);
             if (n->op == OP_scan && g->node[a].op == OP_concat)
@@ -103,14 +108,14 @@ static void mark_graph(Arena *arena, const Graph *g, uint8_t *stored)
             has[r] |= 2;
         if (!is_heavy(n->op) && !is_given(n->op))
             for (uint32_t i = 0; i < n->nargs; i++)
-                if (!stored[below_views(g, n->arg[i], false)])
+                if (!stored[below_views(g, n->arg[i], RENAMES)])
                     has[r] |= has[n->arg[i]];
     }
 }
 
 uint32_t stages_most_inside(Arena *arena, const Graph *body)
 {
-    const uint8_t *stored = stages_stored(arena, body, false).body;
+    const uint8_t *stored = stages_stored(arena, body, false, false).body;
     uint32_t *inside = arena_array(arena, uint32_t, body->nnode), most = 0;
     for (Ref r = 1; r < body->nnode; r++) {
         const Node *n = &body->node[r];
@@ -122,7 +127,7 @@ uint32_t stages_most_inside(Arena *arena, const Graph *body)
     return most;
 }
 
-Stored stages_stored(Arena *arena, const Graph *body, bool all)
+Stored stages_stored(Arena *arena, const Graph *body, bool all, bool pads)
 {
     Stored st = { .body = arena_array(arena, uint8_t, body->nnode), .all = all };
     const Graph *scan = NULL;
@@ -133,7 +138,7 @@ Stored stages_stored(Arena *arena, const Graph *body, bool all)
     const Graph *g[2] = { body, scan };
     uint8_t *flag[2] = { st.body, st.scan };
     for (int k = 0; k < 2 && g[k]; k++) {
-        mark_graph(arena, g[k], flag[k]);
+        mark_graph(arena, g[k], pads && !all, flag[k]);
         for (Ref r = 1; all && r < g[k]->nnode; r++) {
             const Op op = g[k]->node[r].op;
             if (op_info[op].cls == CLASS_ELEMENTWISE || is_heavy(op) || op == OP_rand ||

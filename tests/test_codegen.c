@@ -168,8 +168,8 @@ static void check_cuda(Ctx *cx, Arena *arena, const Graph *g, Ref fusion, const 
         fail_msg("%s\n%s", cx->msg, text);
     if (getenv("GTC_DUMP_KERNELS"))
         fprintf(stderr, "%s\n", k.source);
-    if (strcmp(k.planner, "cuda") != 0)
-        fail_msg("the last resort had to take it: %s\n%s", cx->msg, text);
+    if (strcmp(k.planner, "cuda") != 0 || cx->msg[0])
+        fail_msg("a bolder planner got it wrong: %s\n%s", cx->msg, text);
     size_t n;
     char *code = simt_case_compile(k.name, k.source, true, &n);
     if (!code)
