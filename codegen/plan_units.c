@@ -175,6 +175,13 @@ static bool is_internal(const Units *us, const Nest *n)
     return true;
 }
 
+/* Reductions to one number: what does not read them goes in front, so that one barrier does for all
+ * of them. */
+static bool is_sum(const Nest *n)
+{
+    return n->naxis == 0 && n->nred > 0 && n->when == WHEN_PLAIN;
+}
+
 static void place(Units *us, const Nest *u)
 {
     Stages *s = us->s;
@@ -211,7 +218,10 @@ static void place(Units *us, const Nest *u)
             break;
         after = at;
     }
-    nest_insert(us, number ? after : us->n, u);
+    int at = us->n;
+    while (at > after && (number || is_sum(&us->nest[at - 1])))
+        at--;
+    nest_insert(us, at, u);
 }
 
 Nest *plan_units(Arena *arena, Stages *s, bool plain, int *nnest)

@@ -224,7 +224,9 @@ static ExprId demand_reduce(Demand *d, int scope, Ref r, const Ix *at)
 
 ExprId demand_partial(Demand *d, Ref r, const Ix *at, Var red, ExprId e)
 {
-    return reduction(d, r, 0, reduce_op(d->g[0]->node[r].op), at, 1, &red, 1, e);
+    const ExprId part = reduction(d, r, 0, reduce_op(d->g[0]->node[r].op), at, 1, &red, 1, e);
+    d->s->stage[stages_expr(d->s, part)->stage].node = REF_NONE; /* it is not r yet */
+    return part;
 }
 
 static ExprId demand_matmul(Demand *d, int scope, Ref r, const Ix *at)

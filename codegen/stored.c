@@ -57,10 +57,25 @@ static void mark(const Graph *g, uint8_t *stored, Ref r)
         stored[r] = 1;
 }
 
-/* A value of more reductions than one nest had better hold: those below it are stored. */
+/* Stores the reductions that r computes in place. */
+static void mark_inside(const Graph *g, uint8_t *stored, Ref r)
+{
+    const Node *n = &g->node[r];
+    if (stored[r] || is_given(n->op))
+        return;
+    if (is_heavy(n->op)) {
+        stored[r] = 1;
+        return;
+    }
+    for (uint32_t i = 0; i < n->nargs; i++)
+        mark_inside(g, stored, n->arg[i]);
+}
+
+/* A value of more reductions than one nest had better hold reads them, each from a nest of its own.
+ */
 static void mark_many(const Graph *g, uint8_t *stored, uint32_t *inside, Ref r)
 {
-    enum { MANY = 24 };
+    enum { MANY = 40 };
     const Node *n = &g->node[r];
     inside[r] = is_heavy(n->op);
     for (uint32_t i = 0; i < n->nargs && !is_given(n->op); i++)
@@ -68,9 +83,7 @@ static void mark_many(const Graph *g, uint8_t *stored, uint32_t *inside, Ref r)
     if (inside[r] <= MANY || op_info[n->op].cls != CLASS_ELEMENTWISE)
         return;
     inside[r] = 0;
-    for (uint32_t i = 0; i < n->nargs; i++)
-        if (inside[n->arg[i]])
-            mark(g, stored, below_views(g, n->arg[i], RENAMES));
+    mark_inside(g, stored, r);
 }
 
 static void mark_graph(Arena *arena, const Graph *g, bool pads, uint8_t *stored)

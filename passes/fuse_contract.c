@@ -14,7 +14,8 @@
  * Three things are left to later passes though they would fit: what only feeds a reduction, which
  * fuse-reduce computes on the way; parameter updates, told by what they read or by leaving the
  * backward regions, which want to be one loop over all of a parameter's slots; and results behind
- * a reshape, whose loops are other ones.
+ * a reshape, whose loops are other ones.  Behind a transpose the epilogue goes on, if nothing is
+ * wanted in the old order.
  *
  * requires: verified, expanded      keeps: definition order, names, regions
  * cost: O(nodes * group size)
@@ -99,10 +100,42 @@ static void take_producers(Epilogue *e, Ref r)
     }
 }
 
+static void take_epilogue(Epilogue *e, Ref r);
+
+/* What follows r behind a transpose, when nothing of the group is wanted in the old order: then the
+ * loops take the new one. */
+static void take_transposed(Epilogue *e, Ref r, Ref transpose)
+{
+    const Shape old = e->shape;
+    uint32_t n, nmember;
+    const Ref *member = group_members(e->gs, e->id, &nmember);
+    for (uint32_t i = 0; i < nmember; i++)
+        if (member[i] != r && group_leaves(e->gs, e->id, member[i]))
+            return;
+    const Ref *user = group_users(e->gs, transpose, &n);
+    e->shape = e->g->node[transpose].type.shape;
+    bool all = n > 0 && !group_is_output(e->gs, transpose);
+    for (uint32_t i = 0; i < n; i++)
+        all &= is_epilogue(e, user[i]);
+    bool any = false;
+    for (uint32_t i = 0; i < n && all; i++)
+        if (group_grow(e->gs, e->id, user[i])) {
+            any = true;
+            take_producers(e, user[i]);
+            take_epilogue(e, user[i]);
+        }
+    if (!any)
+        e->shape = old;
+}
+
 static void take_epilogue(Epilogue *e, Ref r)
 {
     uint32_t n;
     const Ref *user = group_users(e->gs, r, &n);
+    if (n == 1 && e->g->node[user[0]].op == OP_transpose && !group_is_output(e->gs, r)) {
+        take_transposed(e, r, user[0]);
+        return;
+    }
     for (uint32_t i = 0; i < n; i++)
         if (is_epilogue(e, user[i]) && group_grow(e->gs, e->id, user[i])) {
             take_producers(e, user[i]);

@@ -150,6 +150,11 @@ const Ref *group_members(const Groups *gs, GroupId id, uint32_t *n)
     return gs->group[id].member;
 }
 
+bool group_is_output(const Groups *gs, Ref r)
+{
+    return gs->is_wanted[r];
+}
+
 bool group_leaves(const Groups *gs, GroupId id, Ref r)
 {
     if (gs->is_wanted[r])

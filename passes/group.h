@@ -31,6 +31,8 @@ GroupId group_of(const Groups *gs, Ref r);
 const Ref *group_users(const Groups *gs, Ref r, uint32_t *n);
 /* The value behind free nodes: r itself unless it is a free view, then what that shows. */
 Ref group_source(const Groups *gs, Ref r);
+/* True when the graph's caller, or a group that computes a user of it again, wants r. */
+bool group_is_output(const Groups *gs, Ref r);
 /* True when a node outside the group, or an output of the graph, reads member r. */
 bool group_leaves(const Groups *gs, GroupId id, Ref r);
 

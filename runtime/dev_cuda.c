@@ -180,6 +180,8 @@ static void fill_target(CudaDevice *d)
         .threads = ask(d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
         .smem_bytes = ask(d, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN),
         .l2_bytes = ask(d, CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE),
+        .most_args = 4096 / sizeof(CUdeviceptr) - 2,
+        .launch_ops = 5e7,
         .refuse = kernel_refuse_cuda,
     };
     Target *t = &d->base.target;
