@@ -32,6 +32,8 @@ typedef struct CudaParts {
     Part *part;
     int n;
     CUevent event[2]; /* around a kernel that is timed; NULL until one is */
+    CUevent *done;    /* [depth]: the last run of each slot */
+    int depth;
 } CudaParts;
 
 /* What one call works with. */
@@ -41,6 +43,7 @@ typedef struct Run {
     const CudaQueue *q;
     CudaModule *m;
     const Schedule *s;
+    int slot;
 } Run;
 
 _Static_assert(sizeof(void *) == sizeof(CUdeviceptr), "a kernel's parameter is an address");
@@ -334,11 +337,26 @@ static Status prepare(const Run *r)
     return ST_OK;
 }
 
+/* One that is not timed costs less to record. */
+static Status slots_make(const Run *r)
+{
+    CudaParts *p = r->m->parts;
+    if (!p->done)
+        p->done = arena_array(r->m->arena, CUevent, r->s->depth);
+    for (; p->depth < r->s->depth; p->depth++)
+        TRY(cuda_check(r->cx, r->cu, "cuEventCreate",
+                       r->cu->cuEventCreate(&p->done[p->depth], CU_EVENT_DISABLE_TIMING)));
+    return ST_OK;
+}
+
 void cuda_run_end(const CudaQueue *q, CudaModule *m)
 {
     CudaParts *p = m->parts;
     if (!p)
         return;
+    q->cu->cuStreamSynchronize(q->stream);
+    for (int i = 0; i < p->depth; i++)
+        q->cu->cuEventDestroy_v2(p->done[i]);
     for (int i = 0; i < p->n; i++)
         if (p->part[i].exec)
             q->cu->cuGraphExecDestroy(p->part[i].exec);
@@ -397,20 +415,37 @@ static Status run_all(const Run *r, double *ms)
     const Schedule *s = r->s;
     if (!r->m->parts)
         TRY(prepare(r));
+    if (r->m->parts->depth < s->depth)
+        TRY(slots_make(r));
+    const Transfer *in = s->in + (ptrdiff_t)r->slot * s->nin,
+                   *out = s->out + (ptrdiff_t)r->slot * s->nout;
     for (int i = 0; i < s->nin; i++)
-        TRY(send(r, s->in[i].device, s->in[i].host, s->in[i].bytes));
+        TRY(send(r, in[i].device, in[i].host, in[i].bytes));
     if (ms)
         TRY(run_timed(r, ms));
     for (int i = 0; i < r->m->parts->n && !ms; i++)
         TRY(part_run(r, &r->m->parts->part[i]));
     for (int i = 0; i < s->nout; i++)
-        TRY(fetch(r, s->out[i].host, s->out[i].device, s->out[i].bytes));
-    return wait_all(r);
+        TRY(fetch(r, out[i].host, out[i].device, out[i].bytes));
+    if (ms)
+        return wait_all(r);
+    return cuda_check(r->cx, r->cu, "cuEventRecord",
+                      r->cu->cuEventRecord(r->m->parts->done[r->slot], r->q->stream));
 }
 
-Status cuda_run(Ctx *cx, const CudaQueue *q, CudaModule *m, const Schedule *s, double *ms)
+Status cuda_run_wait(Ctx *cx, const CudaQueue *q, const CudaModule *m, int slot)
 {
-    const Run r = { .cx = cx, .cu = q->cu, .q = q, .m = m, .s = s };
+    TRY(cuda_enter(cx, q));
+    const Status status = cuda_check(cx, q->cu, "cuEventSynchronize",
+                                     q->cu->cuEventSynchronize(m->parts->done[slot]));
+    if (status != ST_OK)
+        q->cu->cuStreamSynchronize(q->stream);
+    return status;
+}
+
+Status cuda_run(Ctx *cx, const CudaQueue *q, CudaModule *m, const Schedule *s, int slot, double *ms)
+{
+    const Run r = { .cx = cx, .cu = q->cu, .q = q, .m = m, .s = s, .slot = slot };
     TRY(cuda_enter(cx, q));
     const Status status = run_all(&r, ms);
     if (status != ST_OK)

@@ -30,9 +30,11 @@ typedef struct CudaModule {
     struct CudaParts *parts;
 } CudaModule;
 
-/* Runs all steps once and waits for them; see DeviceOps.run. */
-Status cuda_run(Ctx *cx, const CudaQueue *q, CudaModule *m, const Schedule *s, double *ms);
-/* Gives back what runs have made; not the code. */
+/* See DeviceOps.run, wait. */
+Status cuda_run(Ctx *cx, const CudaQueue *q, CudaModule *m, const Schedule *s, int slot,
+                double *ms);
+Status cuda_run_wait(Ctx *cx, const CudaQueue *q, const CudaModule *m, int slot);
+/* Waits for all runs and gives back what they have made; not the code. */
 void cuda_run_end(const CudaQueue *q, CudaModule *m);
 
 /* Makes the queue's context that of the calling thread. */

@@ -117,9 +117,10 @@ enum { LARGE_PAGE = 2 << 20 };
 /* A page is the unit of placement: the first bytes up to one hold the pointer to give back.  Zeroed
  * memory that nobody has touched costs nothing, so compiling for a large batch is as quick as for
  * a small one; large pages save the time that small ones would cost when it is touched. */
-static void *cpu_alloc(GtcDevice *d, int64_t bytes)
+static void *cpu_alloc(GtcDevice *d, MemoryKind kind, int64_t bytes)
 {
     int64_t all;
+    (void)kind; /* there is one */
     if (bytes < 0 || !size_add_ok(bytes, 2 * 4096, &all))
         return NULL;
     char *p = d->os->alloc((size_t)all);
@@ -138,9 +139,10 @@ static void *cpu_alloc(GtcDevice *d, int64_t bytes)
     return page;
 }
 
-static void cpu_release(GtcDevice *d, void *page)
+static void cpu_release(GtcDevice *d, MemoryKind kind, void *page)
 {
     char *p;
+    (void)kind;
     if (!page)
         return;
     memcpy(&p, (char *)page - sizeof p, sizeof p);
@@ -270,8 +272,9 @@ static void region_timed(void *arg, const gtc_team *me)
     }
 }
 
-static Status cpu_run(Ctx *cx, GtcDevice *d, const Schedule *s, double *ms)
+static Status cpu_run(Ctx *cx, GtcDevice *d, const Schedule *s, int slot, double *ms)
 {
+    (void)slot; /* there is one */
     Run run = { .cx = cx, .s = s, .ms = ms };
     bool shared = false;
     for (int i = 0; i < s->nstep; i++)

@@ -19,6 +19,7 @@
 #include "runtime/cuda_run.h"
 #include "runtime/jit_nvrtc.h"
 #include "runtime/jit_simt.h"
+#include "runtime/simt_driver.h"
 
 enum { STATIC_SMEM = 48 << 10 }; /* more must be asked for */
 
@@ -36,6 +37,8 @@ typedef struct CudaDevice {
     Cache *cache;
     JitNvrtc *nvrtc;
     JitSimt *simt;
+    bool shadow; /* the host runner watches accesses */
+    bool driver; /* the host's driver is this device's own */
     const ImageMaker *maker;
     Block *block;
     int nblock, block_cap;
@@ -140,13 +143,27 @@ int cuda_list(Ctx *cx, const CudaDriver *cu, const DeviceOps *ops, GtcDeviceInfo
 
 /* ------------------------------------------------------------ open and close */
 
+/* What is not given back is a mistake of gtc's own, unless a call had failed. */
+static void driver_close(bool sick)
+{
+    Ctx cx;
+    ctx_init(&cx);
+    sick |= simt_driver_failed() > 0;
+    const Status s = simt_driver_close(&cx);
+    gtc_assert(s == ST_OK || sick, "%s", cx.msg);
+}
+
 static void cuda_close(GtcDevice *base)
 {
     CudaDevice *d = cuda_of(base);
+    const bool driver = d->driver;
+    bool sick = false;
     if (d->q.context)
         d->cu.cuCtxSetCurrent(d->q.context);
-    if (d->q.stream)
+    if (d->q.stream) {
+        sick = d->cu.cuStreamSynchronize(d->q.stream) != CUDA_SUCCESS;
         d->cu.cuStreamDestroy_v2(d->q.stream);
+    }
     if (d->retained)
         d->cu.cuDevicePrimaryCtxRelease_v2(d->number);
     jit_nvrtc_close(d->nvrtc);
@@ -154,6 +171,8 @@ static void cuda_close(GtcDevice *base)
     cache_close(d->cache);
     free(d->block);
     free(d);
+    if (driver)
+        driver_close(sick);
 }
 
 static Status open_context(Ctx *cx, CudaDevice *d, const DeviceCall *call)
@@ -228,9 +247,15 @@ static Status open_nvrtc(Ctx *cx, CudaDevice *d)
 
 static Status open_simt(Ctx *cx, CudaDevice *d)
 {
-    TRY(jit_simt_open(cx, d->cache, &d->simt));
+    TRY(jit_simt_open(cx, d->cache, d->shadow, &d->simt));
     d->maker = jit_simt_maker(d->simt);
     return ST_OK;
+}
+
+static Status open_simt_shadow(Ctx *cx, CudaDevice *d)
+{
+    d->shadow = true;
+    return open_simt(cx, d);
 }
 
 static Status open_rest(Ctx *cx, CudaDevice *d, const DeviceCall *call,
@@ -267,9 +292,10 @@ static Status open_on(Ctx *cx, const DeviceOps *ops, const CudaDriver *cu, const
     return ST_OK;
 }
 
-Status cuda_open_simt(Ctx *cx, const CudaDriver *cu, const DeviceCall *call, GtcDevice **out)
+Status cuda_open_simt(Ctx *cx, const CudaDriver *cu, bool shadow, const DeviceCall *call,
+                      GtcDevice **out)
 {
-    return open_on(cx, &device_simt, cu, call, open_simt, out);
+    return open_on(cx, &device_simt, cu, call, shadow ? open_simt_shadow : open_simt, out);
 }
 
 static Status cuda_open(Ctx *cx, const DeviceCall *call, GtcDevice **out)
@@ -302,9 +328,8 @@ static bool fill_zero(const CudaDevice *d, CUdeviceptr at, int64_t bytes)
            d->cu.cuStreamSynchronize(d->q.stream) == CUDA_SUCCESS;
 }
 
-static void *cuda_alloc(GtcDevice *base, int64_t bytes)
+static void *device_alloc(CudaDevice *d, int64_t bytes)
 {
-    CudaDevice *d = cuda_of(base);
     CUdeviceptr at = 0;
     int64_t all;
     if (bytes < 0 || !size_add_ok(d->used, bytes, &all) || all > d->limit)
@@ -318,13 +343,9 @@ static void *cuda_alloc(GtcDevice *base, int64_t bytes)
     return NULL;
 }
 
-static void cuda_release(GtcDevice *base, void *p)
+static void device_release(CudaDevice *d, void *p)
 {
-    CudaDevice *d = cuda_of(base);
     const CUdeviceptr at = (CUdeviceptr)(uintptr_t)p;
-    if (!p)
-        return;
-    d->cu.cuCtxSetCurrent(d->q.context);
     d->cu.cuMemFree_v2(at);
     for (int i = 0; i < d->nblock; i++)
         if (d->block[i].at == at) {
@@ -334,9 +355,8 @@ static void cuda_release(GtcDevice *base, void *p)
         }
 }
 
-static void *cuda_pin(GtcDevice *base, int64_t bytes)
+static void *host_alloc(CudaDevice *d, int64_t bytes)
 {
-    CudaDevice *d = cuda_of(base);
     void *p = NULL;
     if (bytes < 0 || d->cu.cuCtxSetCurrent(d->q.context) != CUDA_SUCCESS ||
         d->cu.cuMemHostAlloc(&p, bytes > 0 ? (size_t)bytes : 1, 0) != CUDA_SUCCESS)
@@ -345,13 +365,22 @@ static void *cuda_pin(GtcDevice *base, int64_t bytes)
     return p;
 }
 
-static void cuda_unpin(GtcDevice *base, void *p)
+static void *cuda_alloc(GtcDevice *base, MemoryKind kind, int64_t bytes)
+{
+    CudaDevice *d = cuda_of(base);
+    return kind == MEMORY_PINNED ? host_alloc(d, bytes) : device_alloc(d, bytes);
+}
+
+static void cuda_release(GtcDevice *base, MemoryKind kind, void *p)
 {
     CudaDevice *d = cuda_of(base);
     if (!p)
         return;
     d->cu.cuCtxSetCurrent(d->q.context);
-    d->cu.cuMemFreeHost(p);
+    if (kind == MEMORY_PINNED)
+        d->cu.cuMemFreeHost(p);
+    else
+        device_release(d, p);
 }
 
 static Status cuda_copy(Ctx *cx, GtcDevice *base, CopyWay way, void *host, void *device,
@@ -492,22 +521,38 @@ static void cuda_unload(GtcDevice *base, void *module)
     free(m);
 }
 
-static Status cuda_run_all(Ctx *cx, GtcDevice *base, const Schedule *s, double *ms)
+static Status cuda_start(Ctx *cx, GtcDevice *base, const Schedule *s, int slot, double *ms)
 {
-    return cuda_run(cx, &cuda_of(base)->q, s->module, s, ms);
+    return cuda_run(cx, &cuda_of(base)->q, s->module, s, slot, ms);
+}
+
+static Status cuda_wait(Ctx *cx, GtcDevice *base, const Schedule *s, int slot)
+{
+    return cuda_run_wait(cx, &cuda_of(base)->q, s->module, slot);
 }
 
 #define CUDA_OPS                                                                                   \
-    .close = cuda_close, .alloc = cuda_alloc, .release = cuda_release, .pin = cuda_pin,            \
-    .unpin = cuda_unpin, .copy = cuda_copy, .build = cuda_build, .load = cuda_load,                \
-    .unload = cuda_unload, .run = cuda_run_all
+    .close = cuda_close, .alloc = cuda_alloc, .release = cuda_release, .copy = cuda_copy,          \
+    .build = cuda_build, .load = cuda_load, .unload = cuda_unload, .run = cuda_start,              \
+    .wait = cuda_wait
 
 const DeviceOps device_cuda = { .name = "cuda", .open = cuda_open, CUDA_OPS };
 
+/* The host's driver is opened and closed with the device. */
 static Status simt_open(Ctx *cx, const DeviceCall *call, GtcDevice **out)
 {
-    (void)call, (void)out;
-    return FAIL(cx, ENV, "this build has no simt device: use --device cpu");
+    SimtDriverOptions opt;
+    CudaDriver cu;
+    TRY(simt_driver_options(cx, &opt));
+    TRY(simt_driver_open(cx, &opt, &cu));
+    const Status s = cuda_open_simt(cx, &cu, opt.machine.shadow, call, out);
+    if (s == ST_OK) {
+        cuda_of(*out)->driver = true;
+        return ST_OK;
+    }
+    Ctx quiet = *cx;
+    simt_driver_close(&quiet);
+    return s;
 }
 
 const DeviceOps device_simt = { .name = "simt", .open = simt_open, CUDA_OPS };

@@ -39,8 +39,10 @@ typedef struct Schedule {
     int nstep;
     Guard *guard;
     int nguard;
-    Transfer *in, *out; /* none where the two places are one */
-    int nin, nout;
+    /* None where the two places are one; else in[k * nin ..] and out[k * nout ..] of slot k < depth.
+     * As many runs as there are slots may be under way. */
+    Transfer *in, *out;
+    int nin, nout, depth;
     Transfer *planned; /* memory that holds nothing between two runs; host is NULL */
     int nplanned;
     void *module; /* as load gave it */
@@ -54,6 +56,9 @@ typedef struct LoadCall {
     bool no_cache;
 } LoadCall;
 
+/* What kernels can use, and where the two memories are apart, memory of the host from which copies
+ * are fast. */
+typedef enum MemoryKind { MEMORY_DEVICE, MEMORY_PINNED } MemoryKind;
 typedef enum CopyWay { COPY_TO_DEVICE, COPY_TO_HOST } CopyWay;
 
 /* What open is asked for. */
@@ -70,16 +75,12 @@ typedef struct DeviceOps {
     Status (*open)(Ctx *cx, const DeviceCall *call, GtcDevice **out);
     /* Gives everything back; the device's programs and stores are gone already. */
     void (*close)(GtcDevice *d);
-    /* Zeroed memory that kernels can use, aligned to 256, or NULL when there is none. */
-    void *(*alloc)(GtcDevice *d, int64_t bytes);
+    /* Zeroed memory, aligned to 256, or NULL when there is none. */
+    void *(*alloc)(GtcDevice *d, MemoryKind kind, int64_t bytes);
     /* Takes back what alloc gave; NULL is fine. */
-    void (*release)(GtcDevice *d, void *p);
-    /* (these three, where the device's memory is not the host's; else all NULL)  Zeroed host memory
-     * from which copies are fast, or NULL when there is none. */
-    void *(*pin)(GtcDevice *d, int64_t bytes);
-    /* Takes back what pin gave; NULL is fine. */
-    void (*unpin)(GtcDevice *d, void *p);
-    /* Copies bytes between the two memories; they are there when it returns. */
+    void (*release)(GtcDevice *d, MemoryKind kind, void *p);
+    /* (optional: where it is missing the device's memory is the host's)  Copies bytes between the two
+     * memories; they are there when it returns. */
     Status (*copy)(Ctx *cx, GtcDevice *d, CopyWay way, void *host, void *device, int64_t bytes);
     /* Plans and spells the fusion node r of g for this device. */
     Status (*build)(Ctx *cx, GtcDevice *d, Arena *arena, const Graph *g, Ref r, Kernel *out);
@@ -88,8 +89,11 @@ typedef struct DeviceOps {
     Status (*load)(Ctx *cx, GtcDevice *d, const LoadCall *call, Code *code, void **module);
     /* Unloads it; NULL is fine. */
     void (*unload)(GtcDevice *d, void *module);
-    /* Runs all steps once.  ms, if not NULL, gets the time of kernel i added to ms[i]. */
-    Status (*run)(Ctx *cx, GtcDevice *d, const Schedule *s, double *ms);
+    /* Runs all steps once, on the inputs and outputs of that slot.  ms, if not NULL, gets the time of
+     * kernel i added to ms[i]. */
+    Status (*run)(Ctx *cx, GtcDevice *d, const Schedule *s, int slot, double *ms);
+    /* (optional: where it is missing run has done it all)  Waits for the run of that slot. */
+    Status (*wait)(Ctx *cx, GtcDevice *d, const Schedule *s, int slot);
 } DeviceOps;
 
 struct GtcDevice {

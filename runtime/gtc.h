@@ -94,6 +94,14 @@ int gtc_program_find_output(const GtcProgram *p, const char *name);
  * device does; else results are in place. */
 Status gtc_program_run(Ctx *cx, GtcProgram *p);
 
+/* A run in two halves, for a caller that need not see each result before it begins the next: submit
+ * begins a run of the batch inputs as they are now, which may be written to again when it returns;
+ * collect waits for the oldest run that is under way and puts its outputs in place.  As many may be
+ * under way as gtc_program_depth says: 1 where submit itself does the work. */
+int gtc_program_depth(const GtcProgram *p);
+Status gtc_program_submit(Ctx *cx, GtcProgram *p);
+Status gtc_program_collect(Ctx *cx, GtcProgram *p);
+
 typedef struct GtcKernelInfo {
     const char *name, *label, *planner;
     uint32_t node;      /* Ref in the fused graph */

@@ -38,7 +38,7 @@ static void job_key(Job *job, const ImageMaker *m)
     job->text = job->what.n;
     strbuf_add(&job->what, kernel_prelude_cuda());
     /* So that a message names a line of the kernel as it is printed. */
-    strbuf_printf(&job->what, "#line 1 \"%s.%s\"\n", job->kernel->name, m->extension);
+    strbuf_printf(&job->what, "#line 1 \"%s\"\n", job->kernel->name);
     strbuf_add(&job->what, job->kernel->source);
 }
 

@@ -24,7 +24,6 @@ typedef struct ImageMaker {
     const char *what;      /* lines "field: value" of the key, on which the image depends */
     const char *how;       /* the same about the compiler and its options */
     const char *name;      /* for people: "NVRTC 13.0" */
-    const char *extension; /* of the text's file, beside the log of a failure: "cu" */
     void (*make)(void *arg, const Kernel *k, const char *text, Image *out, Strbuf *log);
     void *arg;
 } ImageMaker;

@@ -215,7 +215,6 @@ Status jit_nvrtc_open(Ctx *cx, const Nvrtc *found, const char *arch, JitNvrtc **
                              .what = j->what,
                              .how = j->how,
                              .name = j->name,
-                             .extension = "cu",
                              .make = make,
                              .arg = j };
     return ST_OK;

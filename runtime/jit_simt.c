@@ -10,24 +10,17 @@
 #include <unistd.h>
 
 #include "ir/base/os.h"
+#include "runtime/simt.h"
 
 struct JitSimt {
     const Os *os;
     CompilerList cc;
+    bool shadow;
     char isa[48], name[160];
     Strbuf what, how;
     char folder[256]; /* "" until one can be made */
     ImageMaker maker;
 };
-
-static int flags_of(const char **arg)
-{
-    static const char *const flag[] = { "-std=gnu11", "-O1", "-shared", "-fPIC", "-w" };
-    const int n = (int)(sizeof flag / sizeof *flag);
-    for (int i = 0; i < n; i++)
-        arg[i] = flag[i];
-    return n;
-}
 
 /* Reads a file that the compiler wrote, and removes it. */
 static bool take_file(const Os *os, const char *path, char **bytes, size_t *n)
@@ -43,11 +36,11 @@ static bool take_file(const Os *os, const char *path, char **bytes, size_t *n)
 static int compile(const JitSimt *j, const char *c, const char *so, const char *log)
 {
     const Compiler *cc = &j->cc.at[0];
-    const char *argv[MAX_CC_WORDS + MAX_CC_FLAGS + 8];
+    const char *argv[MAX_CC_WORDS + SIMT_MAX_FLAGS + 8];
     int n = 0;
     for (int i = 0; i < cc->nword; i++)
         argv[n++] = cc->word[i];
-    n += flags_of(argv + n);
+    n += simt_code_flags(cc->clang, j->shadow, argv + n);
     argv[n++] = "-o";
     argv[n++] = so;
     argv[n++] = "-x";
@@ -93,9 +86,9 @@ static void make(void *arg, const Kernel *k, const char *text, Image *out, Strbu
 
 static void describe(JitSimt *j)
 {
-    const char *flag[MAX_CC_FLAGS];
+    const char *flag[SIMT_MAX_FLAGS];
     const Compiler *cc = &j->cc.at[0];
-    const int n = flags_of(flag);
+    const int n = simt_code_flags(cc->clang, j->shadow, flag);
     strbuf_printf(&j->what, "isa: %s\n", j->isa);
     strbuf_printf(&j->how, "compiler: %s\nprogram: %s\nflags:", cc->version, cc->id);
     for (int i = 0; i < n; i++)
@@ -108,17 +101,17 @@ static void describe(JitSimt *j)
                              .what = strbuf_str(&j->what),
                              .how = strbuf_str(&j->how),
                              .name = j->name,
-                             .extension = "c",
                              .make = make,
                              .arg = j };
 }
 
-Status jit_simt_open(Ctx *cx, Cache *cache, JitSimt **out)
+Status jit_simt_open(Ctx *cx, Cache *cache, bool shadow, JitSimt **out)
 {
     JitSimt *j = *out = calloc(1, sizeof *j);
     if (!j)
         return FAIL(cx, MEMORY, "no memory for the compiler driver");
     j->os = cx->os;
+    j->shadow = shadow;
     cc_isa(j->isa, sizeof j->isa);
     cc_find(cx, cache, &j->cc);
     if (!j->cc.n)

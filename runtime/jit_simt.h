@@ -8,8 +8,8 @@
 /* Kernels' CUDA text becomes shared objects for the host runner, by the system's C compiler. */
 typedef struct JitSimt JitSimt;
 
-/* ST_ENV when there is no C compiler. */
-Status jit_simt_open(Ctx *cx, Cache *cache, JitSimt **out);
+/* shadow: code whose accesses the runner watches.  ST_ENV when there is no C compiler. */
+Status jit_simt_open(Ctx *cx, Cache *cache, bool shadow, JitSimt **out);
 void jit_simt_close(JitSimt *j);                    /* NULL is fine */
 const ImageMaker *jit_simt_maker(const JitSimt *j); /* lives as long as j */
 

@@ -93,17 +93,17 @@ int gtc_libraries(Ctx *cx, GtcLibrary *out, int max)
 
 /* ------------------------------------------------------------ devices */
 
-/* Opened, because only then it knows its compiler. */
-static int list_cpu(Ctx *cx, GtcDeviceInfo *out)
+/* One on the host: only when it is open it knows its compiler. */
+static int list_opened(Ctx *cx, const DeviceOps *ops, GtcDeviceInfo *out)
 {
     GtcDevice *d;
     Ctx quiet = *cx;
-    if (device_cpu.open(&quiet, &(DeviceCall){ .gpu = -1 }, &d) != ST_OK)
+    if (ops->open(&quiet, &(DeviceCall){ .gpu = -1 }, &d) != ST_OK)
         return 0;
     *out = (GtcDeviceInfo){ .units = d->target.threads };
     snprintf(out->name, sizeof out->name, "%s", d->ops->name);
     snprintf(out->description, sizeof out->description, "%s", d->describe);
-    device_cpu.close(d);
+    ops->close(d);
     return 1;
 }
 
@@ -111,8 +111,10 @@ int gtc_devices(Ctx *cx, GtcDeviceInfo *out, int max)
 {
     CudaDriver cu;
     Ctx quiet = *cx;
-    int n = max > 0 ? list_cpu(cx, out) : 0;
+    int n = max > 0 ? list_opened(cx, &device_cpu, out) : 0;
     if (n < max && cuda_dl_open(&quiet, &cu) == ST_OK)
         n += cuda_list(&quiet, &cu, &device_cuda, out + n, max - n);
+    if (n < max)
+        n += list_opened(&quiet, &device_simt, out + n);
     return n;
 }

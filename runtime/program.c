@@ -25,6 +25,8 @@
 #include "ir/base/size.h"
 #include "ir/text.h"
 
+enum { DEPTH = 4 }; /* runs under way on a device that works by itself */
+
 typedef struct Slot {
     Type type;
     int64_t bytes;
@@ -55,6 +57,7 @@ struct GtcProgram {
     int nin, nout;
     void **owned, **pinned; /* memory to give back, the device's and the host's */
     unsigned nowned, owned_cap, npinned, pinned_cap;
+    int64_t submitted, collected; /* runs */
     GtcProgramInfo info;
 };
 
@@ -111,7 +114,7 @@ static int32_t root_of(const Bind *b, int32_t slot)
 static void *own(Bind *b, int64_t bytes)
 {
     GtcProgram *p = b->p;
-    void *at = p->d->ops->alloc(p->d, bytes > 64 ? bytes : 64);
+    void *at = p->d->ops->alloc(p->d, MEMORY_DEVICE, bytes > 64 ? bytes : 64);
     if (at) {
         arena_grow(p->arena, p->owned, p->nowned, p->owned_cap);
         p->owned[p->nowned++] = at;
@@ -119,22 +122,48 @@ static void *own(Bind *b, int64_t bytes)
     return at;
 }
 
-/* The host's side of a batch input or output whose device side is there: *host is NULL when there
- * is no memory. */
+static void *pin(Bind *b, int64_t bytes)
+{
+    GtcProgram *p = b->p;
+    void *at = p->d->ops->alloc(p->d, MEMORY_PINNED, bytes > 64 ? bytes : 64);
+    if (at) {
+        arena_grow(p->arena, p->pinned, p->npinned, p->pinned_cap);
+        p->pinned[p->npinned++] = at;
+    }
+    return at;
+}
+
+/* The host's side of a batch input or output, of which the device's is there: one for the caller,
+ * and one in each slot.  *host is NULL when there is no memory. */
 static void transfer_add(Bind *b, bool in, void *device, int64_t bytes, void **host)
 {
     GtcProgram *p = b->p;
     Schedule *s = &p->schedule;
     *host = device;
-    if (!p->d->ops->pin || !device)
+    if (!p->d->ops->copy || !device)
         return;
-    *host = p->d->ops->pin(p->d, bytes > 64 ? bytes : 64);
-    if (!*host)
-        return;
-    arena_grow(p->arena, p->pinned, p->npinned, p->pinned_cap);
-    p->pinned[p->npinned++] = *host;
-    Transfer *t = in ? &s->in[s->nin++] : &s->out[s->nout++];
-    *t = (Transfer){ *host, device, bytes };
+    const int at = in ? s->nin++ : s->nout++, most = (int)(in ? b->g->ninput : b->g->nout);
+    for (int k = 0; k < DEPTH; k++) {
+        void *slot = pin(b, bytes);
+        (in ? s->in : s->out)[k * most + at] = (Transfer){ slot, device, bytes };
+        if (!slot) {
+            *host = NULL;
+            return;
+        }
+    }
+    *host = pin(b, bytes);
+}
+
+/* Slots were laid out for as many inputs and outputs as there can be. */
+static void transfers_pack(Bind *b)
+{
+    Schedule *s = &b->p->schedule;
+    s->depth = b->p->d->ops->copy ? DEPTH : 1;
+    for (int k = 1; k < s->depth; k++) {
+        memmove(s->in + k * s->nin, s->in + k * (int)b->g->ninput, (size_t)s->nin * sizeof *s->in);
+        memmove(s->out + k * s->nout, s->out + k * (int)b->g->nout,
+                (size_t)s->nout * sizeof *s->out);
+    }
 }
 
 static Status bind_input(Bind *b, Ref r)
@@ -166,8 +195,8 @@ static Status find_slots(Bind *b)
     b->slot_base = arena_array(b->arena, int32_t, g->nnode);
     b->fusion = arena_array(b->arena, Ref, b->nk);
     b->p->in = arena_array(b->p->arena, Port, g->ninput);
-    b->p->schedule.in = arena_array(b->p->arena, Transfer, g->ninput);
-    b->p->schedule.out = arena_array(b->p->arena, Transfer, g->nout);
+    b->p->schedule.in = arena_array(b->p->arena, Transfer, DEPTH * g->ninput);
+    b->p->schedule.out = arena_array(b->p->arena, Transfer, DEPTH * g->nout);
     for (Ref r = 1; r < g->nnode; r++) {
         const Node *n = &g->node[r];
         if (n->op == OP_input) {
@@ -602,6 +631,7 @@ static Status program_build(Bind *b, bool no_cache)
     TRY(keep_graph(b, code));
     describe_kernels(b, code, layers);
     TRY(bind_outputs(b));
+    transfers_pack(b);
     stage_copies(b);
     int32_t **slots = arena_array(b->arena, int32_t *, b->nk + (int)b->ncopy);
     order_steps(b, code, slots);
@@ -632,27 +662,80 @@ void gtc_program_destroy(GtcProgram *p)
 {
     if (!p)
         return;
+    p->d->ops->unload(p->d, p->schedule.module); /* first: it waits for what is under way */
     for (unsigned i = 0; i < p->nowned; i++)
-        p->d->ops->release(p->d, p->owned[i]);
+        p->d->ops->release(p->d, MEMORY_DEVICE, p->owned[i]);
     for (unsigned i = 0; i < p->npinned; i++)
-        p->d->ops->unpin(p->d, p->pinned[i]);
-    p->d->ops->unload(p->d, p->schedule.module);
+        p->d->ops->release(p->d, MEMORY_PINNED, p->pinned[i]);
     arena_free(p->arena);
     free(p);
 }
 
 /* ------------------------------------------------------------ running and asking */
 
+int gtc_program_depth(const GtcProgram *p)
+{
+    return p->schedule.depth;
+}
+
+/* Between what the caller sees and a slot. */
+static void fill_slot(GtcProgram *p, int slot)
+{
+    const Schedule *s = &p->schedule;
+    for (int i = 0; i < s->nin; i++) {
+        const Transfer *t = &s->in[slot * s->nin + i];
+        memcpy(t->host, p->in[i].tensor.data, (size_t)t->bytes);
+    }
+}
+
+static void empty_slot(GtcProgram *p, int slot)
+{
+    const Schedule *s = &p->schedule;
+    int at = 0;
+    for (int i = 0; i < p->nout && s->nout; i++) {
+        const Transfer *t = &s->out[slot * s->nout + at];
+        if (!p->out[i].tensor.data)
+            continue; /* in the store */
+        memcpy(p->out[i].tensor.data, t->host, (size_t)t->bytes);
+        at++;
+    }
+}
+
+Status gtc_program_submit(Ctx *cx, GtcProgram *p)
+{
+    const Schedule *s = &p->schedule;
+    gtc_assert(p->submitted - p->collected < s->depth, "%lld runs under way",
+               (long long)(p->submitted - p->collected));
+    const int slot = (int)(p->submitted % s->depth);
+    fill_slot(p, slot);
+    TRY(p->d->ops->run(cx, p->d, s, slot, NULL));
+    p->submitted++;
+    return ST_OK;
+}
+
+Status gtc_program_collect(Ctx *cx, GtcProgram *p)
+{
+    gtc_assert(p->submitted > p->collected, "no run is under way");
+    const int slot = (int)(p->collected++ % p->schedule.depth);
+    if (p->d->ops->wait)
+        TRY(p->d->ops->wait(cx, p->d, &p->schedule, slot));
+    empty_slot(p, slot);
+    return ST_OK;
+}
+
 Status gtc_program_run(Ctx *cx, GtcProgram *p)
 {
-    return p->d->ops->run(cx, p->d, &p->schedule, NULL);
+    TRY(gtc_program_submit(cx, p));
+    return gtc_program_collect(cx, p);
 }
 
 Status gtc_program_profile(Ctx *cx, GtcProgram *p, int runs, double *ms)
 {
     memset(ms, 0, (size_t)p->info.kernels * sizeof *ms);
+    fill_slot(p, 0);
     for (int i = 0; i < runs; i++)
-        TRY(p->d->ops->run(cx, p->d, &p->schedule, ms));
+        TRY(p->d->ops->run(cx, p->d, &p->schedule, 0, ms));
+    empty_slot(p, 0);
     return ST_OK;
 }
 

@@ -33,7 +33,7 @@ static void stored_free(GtcStore *s, Stored *t)
 {
     if (!t)
         return;
-    s->d->ops->release(s->d, t->device);
+    s->d->ops->release(s->d, MEMORY_DEVICE, t->device);
     if (t->t.data && t->t.data != t->device)
         s->d->os->release(t->t.data);
     free((char *)(uintptr_t)t->t.name); /* a copy of our own */
@@ -100,7 +100,7 @@ static Stored *stored_new(GtcStore *s, const char *name, InputKind kind, const T
     if (!t)
         return NULL;
     t->t = (GtcTensor){ .name = strdup(name), .kind = kind, .type = *type };
-    t->device = s->d->ops->alloc(s->d, bytes);
+    t->device = s->d->ops->alloc(s->d, MEMORY_DEVICE, bytes);
     t->t.data = s->d->ops->copy ? s->d->os->alloc((size_t)bytes) : t->device;
     if (t->t.name && t->device && t->t.data)
         return t;

@@ -158,7 +158,7 @@ static void the_host_compiler_makes_images(void **state)
 {
     Fixture *f = *state;
     JitSimt *j;
-    const Status s = jit_simt_open(&f->cx, f->cache, &j);
+    const Status s = jit_simt_open(&f->cx, f->cache, false, &j);
     if (s != ST_OK) {
         jit_simt_close(j);
         print_message("SKIP: %s\n", f->cx.msg);
@@ -199,7 +199,7 @@ static void nvrtc_makes_images(void **state)
     assert_in_range(image[2].spill, 64, 4096);
     assert_in_range(image[2].stack, 64, 4096);
     jit_image_free(image, N);
-    check_bad(f, jit_nvrtc_maker(j), "bad_0.cu(1): error");
+    check_bad(f, jit_nvrtc_maker(j), "bad_0(1): error");
     jit_nvrtc_close(j);
 }
 

@@ -7,6 +7,10 @@
  * asked for at step boundaries only; one during validation saves the state "this epoch, all rows
  * done", and the resumed run starts with that validation.
  *
+ * A device that works by itself is given the next steps before it has done the last: what a step
+ * results in is looked at when a few more have begun, and all are done before anything is saved or
+ * validated.  TrainState knows only of steps whose results were looked at.
+ *
  * Losses are averaged by rows.  A loss or a gradient norm that is no number ends the run before
  * anything is saved; a checkpoint with such a value in it is refused as well.
  *
@@ -28,6 +32,13 @@ typedef struct TrainState {
 #define REAL(name) double name;
 #include "train/state.def"
 } TrainState;
+
+enum { MAX_AHEAD = 16 };
+typedef struct Begun { /* a step that is under way */
+    int64_t row; /* of the epoch, after it */
+    int rows;
+    float lr;
+} Begun;
 
 typedef struct Train {
     Ctx *cx;
@@ -52,6 +63,8 @@ typedef struct Train {
     float *lr;
     int64_t *row0;
     const float *loss, *norm;
+    Begun begun[MAX_AHEAD]; /* a queue: the oldest is begun[0] */
+    int nbegun, depth;
 } Train;
 
 static double now(void)
@@ -114,6 +127,7 @@ static Status snapshot(const Train *t, Checkpoint **out)
 static Status save(Train *t, bool best)
 {
     Checkpoint *c;
+    gtc_assert(t->nbegun == 0, "%d steps are under way", t->nbegun);
     TRY(snapshot(t, &c));
     Status st = best ? bundle_save_best(t->cx, t->call->dir, c) : ST_OK;
     if (st == ST_OK)
@@ -121,14 +135,6 @@ static Status save(Train *t, bool best)
     checkpoint_free(c);
     t->saved_at = now();
     return st;
-}
-
-static Status stop_now(Train *t)
-{
-    TRY(save(t, false));
-    return FAIL(t->cx, STOPPED,
-                "stopped by a signal; saved step %lld in %s (gtc train --resume=%s)",
-                (long long)t->st.step, t->call->dir, t->call->dir);
 }
 
 static Status resume(Train *t)
@@ -156,7 +162,7 @@ static Status resume(Train *t)
 
 /* ---- one step, one epoch ---- */
 
-static Status check_finite(Train *t)
+static Status check_finite(Train *t, const Begun *b)
 {
     const bool bad_loss = !isfinite(*t->loss);
     if (!bad_loss && (!t->norm || isfinite(*t->norm)))
@@ -166,13 +172,53 @@ static Status check_finite(Train *t)
                 "is in %s",
                 bad_loss ? "the loss" : "the gradient's norm",
                 (double)(bad_loss ? *t->loss : *t->norm), (long long)t->st.epoch + 1,
-                (long long)t->st.step + 1, (double)*t->lr, t->call->dir);
+                (long long)t->st.step + 1, (double)b->lr, t->call->dir);
 }
 
-/* Takes one step, or says in *rows 0 that the epoch's rows are done. */
-static Status step(Train *t, int *rows)
+/* What the oldest step that is under way results in. */
+static Status step_end(Train *t)
+{
+    const Begun b = t->begun[0];
+    TRY(gtc_program_collect(t->cx, t->s->program[BUILD_TRAIN]));
+    memmove(t->begun, t->begun + 1, sizeof *t->begun * (size_t)--t->nbegun);
+    TRY(check_finite(t, &b));
+    t->st.row = b.row;
+    t->st.step++;
+    t->st.epoch_steps++;
+    t->st.loss_sum += (double)*t->loss * b.rows;
+    t->st.norm_sum += t->norm ? (double)*t->norm : NAN;
+    return ST_OK;
+}
+
+static void time_add(Train *t, double spent)
+{
+    t->st.epoch_s += spent;
+    t->st.total_s += spent;
+    t->work_s += spent;
+}
+
+/* All steps that have begun are done. */
+static Status steps_end(Train *t)
 {
     const double t0 = now();
+    while (t->nbegun > 0)
+        TRY(step_end(t));
+    time_add(t, now() - t0);
+    return ST_OK;
+}
+
+static Status stop_now(Train *t)
+{
+    TRY(steps_end(t));
+    TRY(save(t, false));
+    return FAIL(t->cx, STOPPED,
+                "stopped by a signal; saved step %lld in %s (gtc train --resume=%s)",
+                (long long)t->st.step, t->call->dir, t->call->dir);
+}
+
+/* Begins one step, or says in *rows 0 that the epoch's rows are used up. */
+static Status step_begin(Train *t, int *rows)
+{
     const int64_t row0 = loader_pos(t->loader).row;
     TRY(loader_next(t->cx, t->loader, t->x, t->y, rows));
     if (*rows == 0)
@@ -181,27 +227,32 @@ static Status step(Train *t, int *rows)
         *t->rows = *rows;
     if (t->row0)
         *t->row0 = 0; /* the effective batch is this one: dropout counts rows within it */
-    *t->lr = (float)model_learning_rate(t->s->model, t->st.step, t->total_steps);
-    TRY(gtc_program_run(t->cx, t->s->program[BUILD_TRAIN]));
-    TRY(check_finite(t));
-    t->st.row = row0 + *rows;
-    t->st.step++;
-    t->st.epoch_steps++;
-    t->st.loss_sum += (double)*t->loss * *rows;
-    t->st.norm_sum += t->norm ? (double)*t->norm : NAN;
+    *t->lr = (float)model_learning_rate(t->s->model, t->st.step + t->nbegun, t->total_steps);
+    TRY(gtc_program_submit(t->cx, t->s->program[BUILD_TRAIN]));
+    t->begun[t->nbegun++] = (Begun){ row0 + *rows, *rows, *t->lr };
+    return ST_OK;
+}
+
+/* Takes one step, or says in *rows 0 that the epoch's rows are done. */
+static Status step(Train *t, int *rows)
+{
+    const double t0 = now();
+    TRY(step_begin(t, rows));
+    if (*rows == 0)
+        return steps_end(t);
+    if (t->nbegun == t->depth)
+        TRY(step_end(t));
     const double spent = now() - t0;
-    t->st.epoch_s += spent;
-    t->st.total_s += spent;
+    time_add(t, spent);
     if (t->work_steps++ == 0)
         t->first_s = spent;
-    t->work_s += spent;
     t->work_rows += *rows;
     return ST_OK;
 }
 
 static bool steps_used_up(const Train *t)
 {
-    return t->cfg->max_steps > 0 && t->st.step >= t->cfg->max_steps;
+    return t->cfg->max_steps > 0 && t->st.step + t->nbegun >= t->cfg->max_steps;
 }
 
 static bool patience_used_up(const Train *t)
@@ -224,16 +275,20 @@ static Status epoch_rows(Train *t)
         if (stop_asked(t))
             return stop_now(t);
         if (steps_used_up(t))
-            return ST_OK;
+            return steps_end(t);
         TRY(step(t, &rows));
         if (rows == 0)
             return ST_OK;
+        if (t->st.epoch_steps == 0)
+            continue; /* nothing to tell yet */
         const TrainProgress p = { t->st.epoch + 1, t->cfg->epochs, t->st.epoch_steps, batches,
                                   t->st.loss_sum / (double)t->st.row };
         if (t->call->progress)
             t->call->progress(t->call->progress_arg, &p);
-        if (t->call->save_every_s > 0 && now() - t->saved_at > t->call->save_every_s)
+        if (t->call->save_every_s > 0 && now() - t->saved_at > t->call->save_every_s) {
+            TRY(steps_end(t));
             TRY(save(t, false));
+        }
     }
 }
 
@@ -365,6 +420,8 @@ static Status open_inputs(Train *t)
         return FAIL(t->cx, INTERNAL, "the train program lacks y, lr or loss");
     t->loss = out.data;
     t->norm = session_output(s, BUILD_TRAIN, "grad_norm", &out) ? out.data : NULL;
+    t->depth = gtc_program_depth(s->program[BUILD_TRAIN]);
+    t->depth = t->depth < MAX_AHEAD ? t->depth : MAX_AHEAD;
     return ST_OK;
 }
 
