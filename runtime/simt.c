@@ -210,14 +210,20 @@ static void block_begin(SimtMachine *m, SimtBlock *b)
         b->lane[t] = (SimtLane){ .id = { t, bid, m->nblocks, b->smem } };
 }
 
+static bool is_poison(const unsigned char *p, size_t n)
+{
+    return p[0] == POISON && memcmp(p, p + 1, n - 1) == 0;
+}
+
 static void block_end(SimtMachine *m, SimtBlock *b)
 {
+    const unsigned char *zone[] = { b->smem - SIMT_SMEM_ZONE, b->smem + m->smem };
     m->live--;
-    for (int k = 0; k < SIMT_SMEM_ZONE; k++)
-        if (b->smem[-1 - k] != POISON || b->smem[m->smem + k] != POISON) {
-            const int at = b->smem[-1 - k] != POISON ? -1 - k : m->smem + k;
-            simt_stop(m, 0, "the block wrote shared memory at byte %d, of %d", at, m->smem);
-        }
+    for (int z = 0; z < 2; z++)
+        for (int i = 0; !is_poison(zone[z], SIMT_SMEM_ZONE) && i < SIMT_SMEM_ZONE; i++)
+            if (zone[z][i] != POISON)
+                simt_stop(m, 0, "the block wrote shared memory at byte %td, of %d",
+                          zone[z] + i - b->smem, m->smem);
     if (m->begun < m->nblocks)
         block_begin(m, b);
 }

@@ -3,9 +3,9 @@
  *
  * A hook of -fsanitize=thread knows the address of an access, not its line; the line table of the
  * object (DWARF 4, .debug_line) does, and is read when a mistake is reported.  The kernel's source
- * stands in the text under `#line 1 "NAME"`, so its rows are those of a file without an extension;
- * for an access in an inlined function of the prelude it is the last such row before it, which is
- * the call. */
+ * stands in the text under a `#line 1 "NAME"`, so its rows are those of another file than the
+ * prelude's, in which gtc_simt_bind is; for an access in an inlined function of the prelude it is
+ * the last such row before it, which is the call. */
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
@@ -21,6 +21,7 @@ struct SimtCode {
     unsigned char *image;
     size_t n;
     uintptr_t base, end; /* of the loaded object */
+    uintptr_t bind;      /* gtc_simt_bind */
 };
 
 void simt_code_text(const Kernel *k, Strbuf *out)
@@ -77,6 +78,7 @@ static Status bind(Ctx *cx, SimtMachine *m, SimtCode *c)
     if (bind_table(&m->rt) != (int)sizeof m->rt)
         return FAIL(cx, ENV, "simt: a kernel made by another version of gtc");
     c->base = (uintptr_t)where.dli_fbase;
+    c->bind = (uintptr_t)sym;
     return ST_OK;
 }
 
@@ -212,19 +214,12 @@ static int64_t sleb(Reader *r)
     return (int64_t)v;
 }
 
-static const char *text(Reader *r)
-{
-    const unsigned char *zero = memchr(r->p, 0, (size_t)(r->end - r->p));
-    const char *s = zero ? (const char *)r->p : "";
-    r->p = zero ? zero + 1 : r->end;
-    return s;
-}
-
 /* A search through the rows of one unit of the table. */
 typedef struct Search {
-    uint64_t want;   /* address */
-    unsigned file;   /* the kernel's; 0: not in this unit */
-    int line;        /* of the last row of that file, in this sequence */
+    uint64_t want; /* address */
+    uint64_t skip; /* a file whose rows do not count; 0: none */
+    uint64_t file; /* what is found: the last row that counts, in this sequence */
+    int line;
     uint64_t before; /* address of the last row, if `open` */
     bool open, found;
 } Search;
@@ -235,10 +230,12 @@ static void row(Search *s, uint64_t address, uint64_t file, int64_t line, bool e
         s->found = true;
         return;
     }
-    if (end)
+    if (end) {
         s->line = 0;
-    else if (file == s->file)
+    } else if (file != s->skip) {
         s->line = (int)line;
+        s->file = file;
+    }
     s->before = address;
     s->open = !end;
 }
@@ -316,21 +313,9 @@ static void search_unit(Reader *r, Search *s)
     const unsigned char *lengths = h.p;
     if (!line_range || !opcode_base || (size_t)(h.end - h.p) < opcode_base)
         return;
-    h.p += opcode_base - 1;
-    while (*text(&h))
-        ;
-    s->file = 0;
-    for (unsigned i = 1; h.p < h.end && *h.p; i++) {
-        const char *name = text(&h);
-        for (int skip = 0; skip < 3; skip++)
-            uleb(&h);
-        if (!s->file && *name != '<' && !strchr(name, '.'))
-            s->file = i;
-    }
     s->open = false;
     s->line = 0;
-    if (s->file)
-        run(r, s, step, line_base, line_range, opcode_base, lengths);
+    run(r, s, step, line_base, line_range, opcode_base, lengths);
 }
 
 static Reader section(const SimtCode *c, const char *name)
@@ -348,10 +333,10 @@ static Reader section(const SimtCode *c, const char *name)
     return (Reader){ NULL, NULL };
 }
 
-bool simt_code_line(const SimtCode *c, const void *pc, int *line)
+static Search search(const SimtCode *c, uintptr_t address, uint64_t skip)
 {
     Reader all = section(c, ".debug_line");
-    Search s = { .want = (uintptr_t)pc - 1 - c->base }; /* pc is behind the call */
+    Search s = { .want = address - c->base, .skip = skip };
     while (all.p < all.end && !s.found) {
         const uint64_t n = number(&all, 4);
         if (n > (uint64_t)(all.end - all.p))
@@ -360,6 +345,13 @@ bool simt_code_line(const SimtCode *c, const void *pc, int *line)
         all.p += n;
         search_unit(&unit, &s);
     }
-    *line = s.found ? s.line : 0;
-    return s.found;
+    return s;
+}
+
+bool simt_code_line(const SimtCode *c, const void *pc, int *line)
+{
+    const Search prelude = search(c, c->bind, 0);
+    const Search s = search(c, (uintptr_t)pc - 1, prelude.file); /* pc is behind the call */
+    *line = s.found && prelude.found ? s.line : 0;
+    return *line != 0;
 }

@@ -221,20 +221,29 @@ const char *simt_memory_where(const SimtMemory *m, const void *p, char *out, siz
     return out;
 }
 
+/* The first byte of n that is not poison; NULL: all are. */
+static const char *spoiled(const char *p, size_t n)
+{
+    if (*(const unsigned char *)p == POISON && memcmp(p, p + 1, n - 1) == 0)
+        return NULL;
+    while (*(const unsigned char *)p == POISON)
+        p++;
+    return p;
+}
+
 Status simt_red_zones(Ctx *cx, SimtMachine *m)
 {
     for (uint32_t i = 1; i < m->memory.n; i++) {
         const SimtAlloc *a = &m->memory.alloc[i];
-        const char *end = a->p - SIMT_ALIGN + a->span;
+        char where[128];
         if (!a->live)
             continue;
-        for (const char *p = a->p - SIMT_ALIGN; p < end;
-             p = p + 1 == a->p ? a->p + a->bytes : p + 1)
-            if (*(const unsigned char *)p != POISON) {
-                char where[128];
-                return FAIL(cx, INTERNAL, "simt: a write beyond its bounds: %s",
-                            simt_memory_where(&m->memory, p, where, sizeof where));
-            }
+        const char *p = spoiled(a->p - SIMT_ALIGN, SIMT_ALIGN);
+        if (!p)
+            p = spoiled(a->p + a->bytes, a->span - SIMT_ALIGN - a->bytes);
+        if (p)
+            return FAIL(cx, INTERNAL, "simt: a write beyond its bounds: %s",
+                        simt_memory_where(&m->memory, p, where, sizeof where));
     }
     return ST_OK;
 }

@@ -139,7 +139,7 @@ static void cell_read(SimtMachine *m, SimtCell *c, const void *p, SimtStamp me)
     else if (FIELD(r, BLOCK) == FIELD(me, BLOCK) && FIELD(r, THREAD) != MANY_BLOCKS)
         c->r = stamp(OP_OF(me), (int)FIELD(me, BLOCK), MANY, FIELD(me, EPOCH)) | MASK(r | me);
     else
-        c->r = stamp(OP_OF(me), 0, MANY_BLOCKS, m->shadow.grid_epoch) | MASK(r | me);
+        c->r = (m->shadow.many_blocks & ~(SimtStamp)15) | MASK(r | me);
 }
 
 static void cell_write(SimtMachine *m, SimtCell *c, const void *p, SimtStamp me)
@@ -191,7 +191,49 @@ static SimtStamp stamp_now(const SimtMachine *m)
     return stamp(m->shadow.op, m->here->bid, (uint32_t)m->lane->id.tid, m->here->clock.epoch);
 }
 
-static void out_of_bounds(SimtMachine *m, const void *p, size_t bytes, bool write)
+/* Whether a stamp of me's op and block is ordered before me. */
+static inline bool is_earlier(SimtStamp s, SimtStamp me)
+{
+    return FIELD(s ^ me, EPOCH) || SAME(s, me);
+}
+
+/* What cell_read and cell_write do in the cases that are nearly all there are, of a whole granule
+ * and with nothing to complain about; false: they must do it. */
+static inline bool quick(const SimtMachine *m, SimtCell *c, bool write, SimtStamp me, bool shared)
+{
+    const SimtStamp w = c->w, r = c->r;
+    if (!write && r == me)
+        return true;
+    if ((w ^ me) >> BLOCK_AT ? shared || (w && !((w ^ me) >> OP_AT && m->shadow.before[OP_OF(w)]))
+                             : !is_earlier(w, me))
+        return false;
+    const bool mine = !((r ^ me) >> BLOCK_AT), passed = mine && is_earlier(r, me);
+    if (write) {
+        if (r && !passed)
+            return false;
+        c->w = me;
+        c->r = 0;
+        return true;
+    }
+    if (!r || passed) {
+        c->r = me;
+        return true;
+    }
+    if (mine)
+        return FIELD(r, THREAD) == MANY && !FIELD(r ^ me, EPOCH) && MASK(r) == MASK(me);
+    return r == m->shadow.many_blocks;
+}
+
+static void watch(SimtMachine *m, SimtCell *c, const char *p, size_t bytes, bool write, bool shared)
+{
+    const SimtStamp me = stamp_now(m);
+    if (bytes == GRANULE && (uintptr_t)p % GRANULE == 0 && quick(m, c, write, me | 15, shared))
+        return;
+    cells(m, c, p, bytes, write, me, shared);
+}
+
+static __attribute__((noinline)) void out_of_bounds(SimtMachine *m, const void *p, size_t bytes,
+                                                    bool write)
 {
     char where[160];
     m->fault = SIMT_FAULT_BOUNDS;
@@ -199,26 +241,30 @@ static void out_of_bounds(SimtMachine *m, const void *p, size_t bytes, bool writ
               simt_memory_where(&m->memory, p, where, sizeof where));
 }
 
+static __attribute__((noinline)) void beyond_shared(SimtMachine *m, const void *p, size_t bytes,
+                                                    bool write)
+{
+    simt_stop(m, 0, "%s %zu bytes of shared memory at byte %td, of %d", write ? "writes" : "reads",
+              bytes, (const unsigned char *)p - m->here->smem, m->smem);
+}
+
 void simt_shadow_access(SimtMachine *m, const void *ptr, size_t bytes, bool write)
 {
     const char *p = ptr;
-    const SimtMemory *mem = &m->memory;
-    const size_t global = (size_t)(p - mem->base);
-    if (global < mem->top) {
-        if (!simt_inside(m, p, bytes))
-            out_of_bounds(m, p, bytes, write);
-        else
-            cells(m, m->shadow.cell + global / GRANULE, p, bytes, write, stamp_now(m), false);
-        return;
-    }
     const size_t shared = (size_t)((const unsigned char *)p - m->smem_store);
     if (shared < m->smem_bytes) {
         const size_t off = (size_t)((const unsigned char *)p - m->here->smem);
         if (off >= (size_t)m->smem || bytes > (size_t)m->smem - off)
-            simt_stop(m, 0, "%s %zu bytes of shared memory at byte %td, of %d",
-                      write ? "writes" : "reads", bytes, (const unsigned char *)p - m->here->smem,
-                      m->smem);
-        cells(m, m->shadow.shared + shared / GRANULE, p, bytes, write, stamp_now(m), true);
+            beyond_shared(m, p, bytes, write);
+        watch(m, m->shadow.shared + shared / GRANULE, p, bytes, write, true);
+        return;
+    }
+    const size_t global = (size_t)(p - m->memory.base);
+    if (global < m->memory.top) {
+        if (!simt_inside(m, p, bytes))
+            out_of_bounds(m, p, bytes, write);
+        else
+            watch(m, m->shadow.cell + global / GRANULE, p, bytes, write, false);
         return;
     }
     if ((size_t)(p - m->stacks) < m->stack_bytes)
@@ -317,6 +363,7 @@ void simt_shadow_launch(SimtMachine *m)
     if (sh->grid_epoch) /* else none was raised */
         memset(sh->floor, 0, ((size_t)BLOCK_MASK + 1) * sizeof *sh->floor);
     sh->grid_epoch = 0;
+    sh->many_blocks = stamp(sh->op, 0, MANY_BLOCKS, 0) | 15;
 }
 
 void simt_shadow_block(SimtMachine *m, SimtBlock *b)
@@ -337,6 +384,7 @@ void simt_shadow_barrier(SimtMachine *m, SimtBlock *b)
 void simt_shadow_grid(SimtMachine *m)
 {
     m->shadow.grid_epoch++;
+    m->shadow.many_blocks = stamp(m->shadow.op, 0, MANY_BLOCKS, m->shadow.grid_epoch) | 15;
     for (int i = 0; i < m->nslot; i++) {
         SimtBlock *b = &m->block[i];
         simt_shadow_barrier(m, b);

@@ -34,6 +34,7 @@ typedef struct SimtShadow {
     SimtCell *shared; /* of the slots' shared memory */
     uint32_t *floor;  /* of each block: what all blocks know since the grid's last barrier */
     uint32_t grid_epoch;
+    SimtStamp many_blocks; /* read by several, since then */
     int op;
     unsigned char *before; /* of each op: whether it is ordered before this one */
     struct {
