@@ -203,6 +203,9 @@ static Status add_spans(BoundCall *c, int64_t count, Bounded *out)
     }
     out->sure = SURE_OPEN;
     c->which = SPAN_DECIDED;
+    double *const after = c->after;
+    c->after = c->other;
+    c->other = after;
     forget_call(c, count);
     return bound_fn[n->op](c, &out->span[SPAN_DECIDED]);
 }
@@ -218,6 +221,7 @@ static Status bound_result(const Eval *e, const Node *n, const Bounded *arg, Val
     if (computes(n)) {
         c.noise = arena_array(scratch, double, count);
         c.other = arena_array(scratch, double, count);
+        c.after = arena_array(scratch, double, count);
     }
     forget_call(&c, count);
     Status status = add_spans(&c, count, out);

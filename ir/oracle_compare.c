@@ -88,8 +88,8 @@ static Rms rms_of(const OracleTensor *want, const Tensor *got)
         s.got += (got->at[i] - ref) * (got->at[i] - ref);
         for (int k = 0; k < ORACLE_SAMPLES; k++) {
             const double error = want->sample[k][i] - ref, open = want->open_sample[k][i] - ref;
-            square[k] += error * error;
-            more[k] += fmax(open * open - error * error, 0);
+            square[k] += isfinite(error) ? error * error : 0;
+            more[k] += isfinite(open - error) ? fmax(open * open - error * error, 0) : 0;
         }
         count++;
     }
@@ -102,7 +102,7 @@ static Rms rms_of(const OracleTensor *want, const Tensor *got)
                   .rounded = sqrt(s.rounded / n),
                   .got = sqrt(s.got / n),
                   .span = sqrt(s.span / n),
-                  .sample = isfinite(s.sample) ? sqrt(s.sample / n) : 0,
+                  .sample = sqrt(s.sample / n),
                   .n = independent(square, s.sample, n),
                   .nspan = independent(more, s.span, n),
                   .none = count == 0 };

@@ -46,6 +46,7 @@ typedef struct BoundCall {
     bool undecided;
     double *noise;
     double *other; /* likewise: of an open decision the answer that is not ref's, else NaN */
+    double *after; /* likewise, of one that is open only as one before it may have gone wrong */
     bool flat;     /* the result does not move at all but by decisions: samples are ref */
 } BoundCall;
 

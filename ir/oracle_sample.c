@@ -84,23 +84,35 @@ static Status evaluate(BoundCall *c, int which, Value *arg, Bounded *out)
             const double x = noise_of(s->at[i], self, k);
             if (c->noise[i] == ANYWHERE)
                 s->at[i] = span->lo.at[i] + (1 + x) / 2 * (span->hi.at[i] - span->lo.at[i]);
-            else
-                s->at[i] += x * c->noise[i];
+            else if (c->noise[i] != 0) /* inside: a square is never negative */
+                s->at[i] = fmin(fmax(s->at[i] + x * c->noise[i], span->lo.at[i]), span->hi.at[i]);
         }
     }
     return ST_OK;
 }
 
-/* Takes the other answer of what is open in half of the samples. */
+static bool is_seen(const BoundCall *c, const Bounded *out, int64_t i)
+{
+    for (int k = 0; k < ORACLE_SAMPLES; k++)
+        if (out->sample[SPAN_ALL][k].at[i] != c->ref->at[i])
+            return true;
+    return false;
+}
+
+/* Takes the other answer of what is open in half of the samples.  What is open only behind another
+ * decision the samples have gone through already; but none need have met it. */
 static void go_either_way(BoundCall *c, Bounded *out)
 {
     const Ref self = (Ref)(c->n - c->e->g->node);
     for (int64_t i = 0; i < shape_count(&c->n->type.shape); i++) {
-        if (isnan(c->other[i]))
+        double other = c->other[i];
+        if (isnan(other) && !isnan(c->after[i]) && !is_seen(c, out, i))
+            other = c->after[i];
+        if (isnan(other))
             continue;
         const unsigned half = half_of_samples(self, i);
         for (int k = 0; k < ORACLE_SAMPLES; k++)
-            out->sample[SPAN_ALL][k].at[i] = half >> k & 1 ? c->other[i] : out->ref.at[i];
+            out->sample[SPAN_ALL][k].at[i] = half >> k & 1 ? other : out->ref.at[i];
     }
 }
 
