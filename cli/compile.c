@@ -80,7 +80,7 @@ static Status report(Cli *c, const Work *w, const char *plan)
         TRY(print_layers(c, w));
         printf("%lld params, %d ops in %d launches a step; kernels: %d compiled, %d cached%s; "
                "%.0f ms, peak %.1f MB\nplan: %s\n",
-               params, info.ops, info.kernels, info.compiled, info.cached,
+               params, info.ops, info.launches, info.compiled, info.cached,
                info.interpreted ? ", some interpreted" : "", info.compile_ms,
                (double)info.peak_bytes / 1e6, plan);
     }
@@ -92,7 +92,7 @@ static Status report(Cli *c, const Work *w, const char *plan)
                   ",\"mode\":\"%s\",\"precision\":\"f32\",\"params\":%lld,\"ops\":%d,"
                   "\"kernels\":%d,\"compiled\":%d,\"cached\":%d,\"interpreted\":%d,"
                   "\"compile_ms\":%.3f,\"peak_bytes\":%lld}",
-                  w->opt.mode == GTC_EAGER ? "eager" : "default", params, info.ops, info.kernels,
+                  w->opt.mode == GTC_EAGER ? "eager" : "default", params, info.ops, info.launches,
                   info.compiled, info.cached, info.interpreted, info.compile_ms,
                   (long long)info.peak_bytes);
     return ST_OK;

@@ -212,18 +212,20 @@ static void fill_target(CudaDevice *d)
 
 static void describe(CudaDevice *d, int index, int count, bool chosen, const char *compiler)
 {
-    char name[96] = "", why[48] = "";
+    char name[96] = "", why[48] = "", number[16] = "";
     int version = 0;
     size_t free = 0, total = 0;
     d->cu.cuDeviceGetName(name, sizeof name, d->number);
     d->cu.cuDriverGetVersion(&version);
     d->cu.cuMemGetInfo_v2(&free, &total);
+    if (d->base.ops == &device_cuda) /* there is one simt only */
+        snprintf(number, sizeof number, ":%d", index);
     if (chosen && count > 1)
         snprintf(why, sizeof why, " (most free memory of %d)", count);
     snprintf(d->base.describe, sizeof d->base.describe,
-             "%s:%d%s: %s, capability %d.%d, %d multiprocessors, %.1f of %.1f GiB free, driver for "
+             "%s%s%s: %s, capability %d.%d, %d multiprocessors, %.1f of %.1f GiB free, driver for "
              "CUDA %d.%d, %s",
-             d->base.ops->name, index, why, name,
+             d->base.ops->name, number, why, name,
              ask(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
              ask(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR), d->base.target.threads,
              (double)free / (1 << 30), (double)total / (1 << 30), version / 1000,
@@ -322,25 +324,48 @@ static bool block_add(CudaDevice *d, CUdeviceptr at, int64_t bytes)
     return true;
 }
 
-static bool fill_zero(const CudaDevice *d, CUdeviceptr at, int64_t bytes)
+static CUresult fill_zero(const CudaDevice *d, CUdeviceptr at, int64_t bytes)
 {
-    return d->cu.cuMemsetD8Async(at, 0, (size_t)bytes, d->q.stream) == CUDA_SUCCESS &&
-           d->cu.cuStreamSynchronize(d->q.stream) == CUDA_SUCCESS;
+    const CUresult r = d->cu.cuMemsetD8Async(at, 0, (size_t)bytes, d->q.stream);
+    return r == CUDA_SUCCESS ? d->cu.cuStreamSynchronize(d->q.stream) : r;
+}
+
+/* Says why there is no memory; returns it. */
+static void *no_memory(CudaDevice *d, const char *call, CUresult r)
+{
+    Ctx cx;
+    size_t free = 0, total = 0;
+    ctx_init(&cx);
+    cuda_fail(&cx, &d->cu, call, r);
+    if (r == CUDA_ERROR_OUT_OF_MEMORY && d->cu.cuMemGetInfo_v2(&free, &total) == CUDA_SUCCESS)
+        snprintf(d->base.trouble, sizeof d->base.trouble,
+                 "; of the device's %.2f GiB %.2f are ours and %.2f free: lower the batch size",
+                 (double)total / (1 << 30), (double)d->used / (1 << 30), (double)free / (1 << 30));
+    else
+        snprintf(d->base.trouble, sizeof d->base.trouble, "; %.190s", cx.msg);
+    return NULL;
 }
 
 static void *device_alloc(CudaDevice *d, int64_t bytes)
 {
     CUdeviceptr at = 0;
     int64_t all;
-    if (bytes < 0 || !size_add_ok(d->used, bytes, &all) || all > d->limit)
+    if (bytes < 0 || !size_add_ok(d->used, bytes, &all) || all > d->limit) {
+        snprintf(d->base.trouble, sizeof d->base.trouble,
+                 "; %.3f GiB of the device's memory are ours (--gpu-memory-fraction), %.3f used",
+                 (double)d->limit / (1 << 30), (double)d->used / (1 << 30));
         return NULL;
-    if (d->cu.cuCtxSetCurrent(d->q.context) != CUDA_SUCCESS ||
-        d->cu.cuMemAlloc_v2(&at, bytes > 0 ? (size_t)bytes : 1) != CUDA_SUCCESS)
-        return NULL;
-    if (fill_zero(d, at, bytes) && block_add(d, at, bytes))
+    }
+    CUresult r = d->cu.cuCtxSetCurrent(d->q.context);
+    if (r == CUDA_SUCCESS)
+        r = d->cu.cuMemAlloc_v2(&at, bytes > 0 ? (size_t)bytes : 1);
+    if (r != CUDA_SUCCESS)
+        return no_memory(d, "cuMemAlloc", r);
+    r = fill_zero(d, at, bytes);
+    if (r == CUDA_SUCCESS && block_add(d, at, bytes))
         return (void *)(uintptr_t)at;
     d->cu.cuMemFree_v2(at);
-    return NULL;
+    return r == CUDA_SUCCESS ? NULL : no_memory(d, "cuMemsetD8Async", r);
 }
 
 static void device_release(CudaDevice *d, void *p)
@@ -358,9 +383,11 @@ static void device_release(CudaDevice *d, void *p)
 static void *host_alloc(CudaDevice *d, int64_t bytes)
 {
     void *p = NULL;
-    if (bytes < 0 || d->cu.cuCtxSetCurrent(d->q.context) != CUDA_SUCCESS ||
-        d->cu.cuMemHostAlloc(&p, bytes > 0 ? (size_t)bytes : 1, 0) != CUDA_SUCCESS)
-        return NULL;
+    CUresult r = d->cu.cuCtxSetCurrent(d->q.context);
+    if (r == CUDA_SUCCESS)
+        r = d->cu.cuMemHostAlloc(&p, bytes > 0 ? (size_t)bytes : 1, 0);
+    if (r != CUDA_SUCCESS)
+        return no_memory(d, "cuMemHostAlloc", r);
     memset(p, 0, (size_t)bytes);
     return p;
 }
@@ -368,6 +395,7 @@ static void *host_alloc(CudaDevice *d, int64_t bytes)
 static void *cuda_alloc(GtcDevice *base, MemoryKind kind, int64_t bytes)
 {
     CudaDevice *d = cuda_of(base);
+    base->trouble[0] = '\0';
     return kind == MEMORY_PINNED ? host_alloc(d, bytes) : device_alloc(d, bytes);
 }
 

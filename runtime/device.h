@@ -100,6 +100,7 @@ struct GtcDevice {
     const DeviceOps *ops;
     Target target;
     char describe[256];
+    char trouble[200]; /* why alloc gave nothing the last time, after "; ", or "" */
     const struct Os *os; /* of the Ctx that opened it: what it took is given back there */
 };
 

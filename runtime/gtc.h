@@ -112,7 +112,8 @@ typedef struct GtcKernelInfo {
 } GtcKernelInfo;
 typedef struct GtcProgramInfo {
     int ops;     /* nodes of the graph after differentiation, views and inputs aside */
-    int kernels; /* launches of one run */
+    int kernels;
+    int launches; /* of one run; on a GPU a kernel may be several */
     int compiled, cached, interpreted; /* kernels by where their code came from */
     double compile_ms;                 /* whole gtc_compile */
     int64_t peak_bytes;                /* arena + store + workspace: exact, known before running */

@@ -182,7 +182,8 @@ static Status bind_input(Bind *b, Ref r)
     s->fixed = own(b, s->bytes);
     transfer_add(b, true, s->fixed, s->bytes, &host);
     if (!host)
-        return FAIL(b->cx, MEMORY, "no memory for input %s: %s", n->name, type_str(&n->type));
+        return FAIL(b->cx, MEMORY, "no memory for input %s: %s%s", n->name, type_str(&n->type),
+                    p->d->trouble);
     p->info.arena_bytes = size_add(p->info.arena_bytes, s->bytes);
     p->in[p->nin++] = (Port){ { arena_strdup(p->arena, n->name), INPUT_batch, n->type, host }, at };
     return ST_OK;
@@ -291,7 +292,8 @@ static Status bind_plain(Bind *b, const Output *o, GtcTensor *t, int32_t *slot)
     s->fixed = own(b, s->bytes);
     transfer_add(b, false, s->fixed, s->bytes, &t->data);
     if (!t->data)
-        return FAIL(b->cx, MEMORY, "no memory for output %s: %s", t->name, type_str(&t->type));
+        return FAIL(b->cx, MEMORY, "no memory for output %s: %s%s", t->name, type_str(&t->type),
+                    b->p->d->trouble);
     b->p->info.arena_bytes = size_add(b->p->info.arena_bytes, s->bytes);
     *slot = at;
     return ST_OK;
@@ -414,6 +416,12 @@ static void order_steps(Bind *b, const Code *code, int32_t **slots)
 
 /* ------------------------------------------------------------ memory */
 
+/* A line of the cache; on a GPU what a warp reads at once. */
+static int64_t align_of(const Bind *b)
+{
+    return b->p->d->target.smem_bytes > 0 ? 256 : 64;
+}
+
 /* Only what runs as code needs its workspace. */
 static void plan_workspace(Bind *b)
 {
@@ -424,7 +432,7 @@ static void plan_workspace(Bind *b)
         const Kernel *k = step->kernel >= 0 && !step->body ? &b->k[step->kernel] : NULL;
         const int64_t nt = step->serial ? 1 : b->p->d->target.threads;
         b->work[2 * i] = b->work[2 * i + 1] =
-            (MemBuf){ .align = 64, .first = step->epoch, .last = step->epoch };
+            (MemBuf){ .align = align_of(b), .first = step->epoch, .last = step->epoch };
         if (k) {
             b->work[2 * i].bytes = k->shared_bytes;
             b->work[2 * i + 1].bytes = size_mul(k->private_bytes, BUG(63) ? 1 : nt);
@@ -443,8 +451,14 @@ static void plan_slots(Bind *b)
             continue;
         s->plan = b->nbuf;
         b->buf[b->nbuf++] =
-            (MemBuf){ .bytes = s->bytes, .align = 64, .first = s->first, .last = s->last };
+            (MemBuf){ .bytes = s->bytes, .align = align_of(b), .first = s->first, .last = s->last };
     }
+}
+
+static Status no_memory(const Bind *b, const char *what, int64_t bytes)
+{
+    return FAIL(b->cx, MEMORY, "no memory for %s: %lld bytes%s", what, (long long)bytes,
+                b->p->d->trouble);
 }
 
 static void planned_add(Bind *b, void *at, int64_t bytes)
@@ -466,7 +480,7 @@ static Status place(Bind *b, MemBuf *buf, int n, int64_t peak, const char *what,
     for (int i = 0; i < n; i++) {
         at[i] = own(b, buf[i].bytes);
         if (!at[i])
-            return FAIL(b->cx, MEMORY, "no memory for %s: %lld bytes", what, (long long)peak);
+            return no_memory(b, what, peak);
         planned_add(b, at[i], buf[i].bytes);
         if (buf[i].bytes)
             s->guard[s->nguard++] = (Guard){ at[i], &buf[i] };
@@ -474,7 +488,7 @@ static Status place(Bind *b, MemBuf *buf, int n, int64_t peak, const char *what,
 #else
     char *block = own(b, peak);
     if (!block)
-        return FAIL(b->cx, MEMORY, "no memory for %s: %lld bytes", what, (long long)peak);
+        return no_memory(b, what, peak);
     planned_add(b, block, peak);
     for (int i = 0; i < n; i++)
         at[i] = block + buf[i].offset;
@@ -495,8 +509,7 @@ static Status place_counters(Bind *b)
         return ST_OK;
     char *at = own(b, bytes);
     if (!at)
-        return FAIL(b->cx, MEMORY, "no memory for the kernels' counters: %lld bytes",
-                    (long long)bytes);
+        return no_memory(b, "the kernels' counters", bytes);
     for (int i = 0; i < s->nstep; i++) {
         Step *step = &s->step[i];
         const int64_t n = step->kernel < 0 || step->body ? 0 : 4 * b->k[step->kernel].counters;
@@ -599,6 +612,9 @@ static void describe_kernels(Bind *b, const Code *code, const char *const *layer
         p->info.interpreted += code[i].from == CODE_NONE;
     }
     p->info.kernels = b->nk;
+    p->info.launches = 0;
+    for (int i = 0; i < b->nk; i++)
+        p->info.launches += code[i].from != CODE_NONE && b->k[i].launch ? b->k[i].nlaunch : 1;
 }
 
 /* The interpreter needs the bodies for as long as the program lives, so it reads them back from the

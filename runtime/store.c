@@ -126,8 +126,8 @@ Status store_tensor(Ctx *cx, GtcStore *s, const char *name, InputKind kind, cons
     if (!t) {
         t = stored_new(s, name, kind, type);
         if (!t)
-            return FAIL(cx, MEMORY, "no memory for %s: %s, %lld bytes", name, type_str(type),
-                        (long long)type_bytes(type));
+            return FAIL(cx, MEMORY, "no memory for %s: %s, %lld bytes%s", name, type_str(type),
+                        (long long)type_bytes(type), s->d->trouble);
         s->at[s->n++] = t;
     }
     *device = t->device;

@@ -297,6 +297,7 @@ static void a_program_is_one_graph(void **state)
         OK(&f, begin(&f, &u));
         const GtcProgramInfo info = gtc_program_info(f.p);
         assert_int_equal(info.kernels, 3);
+        assert_int_equal(info.launches, 4);
         assert_int_equal(info.compiled, again ? 0 : 3);
         assert_int_equal(info.cached, again ? 3 : 0);
         OK(&f, train(&f, 3));
@@ -475,6 +476,7 @@ static void memory_has_a_limit(void **state)
     u.memory_fraction = 1e-9;
     assert_int_equal(begin(&f, &u), ST_MEMORY);
     assert_non_null(strstr(f.cx.msg, "no memory for"));
+    assert_non_null(strstr(f.cx.msg, "(--gpu-memory-fraction)"));
     OK(&f, end(&f));
 }
 
