@@ -3,8 +3,8 @@
  * optimizer), as the scripts in bench/peers time theirs: five steps to warm up, then steps for
  * some seconds; prints one JSON line.
  *
- *     bench-step MODEL.json [--seconds S] [--threads N] [--mode eager|default] [--profile] [--set
- * k=v]
+ *     bench-step MODEL.json [--seconds S] [--threads N] [--device NAME] [--mode eager|default]
+ *                [--profile] [--set k=v]
  *
  * --profile prints what each kernel takes, the slowest first, to stderr. */
 #include <stdio.h>
@@ -29,7 +29,7 @@ static int by_value(const void *a, const void *b)
 }
 
 typedef struct Args {
-    const char *model, *mode, *set[32];
+    const char *model, *mode, *device, *set[32];
     int threads, nset;
     double seconds;
     bool profile;
@@ -37,7 +37,7 @@ typedef struct Args {
 
 static bool args_read(int argc, char **argv, Args *a)
 {
-    *a = (Args){ .mode = "default", .seconds = 3 };
+    *a = (Args){ .mode = "default", .device = "cpu", .seconds = 3 };
     for (int i = 1; i < argc; i++) {
         const bool more = i + 1 < argc;
         if (!strcmp(argv[i], "--profile"))
@@ -46,6 +46,8 @@ static bool args_read(int argc, char **argv, Args *a)
             a->seconds = atof(argv[++i]);
         else if (!strcmp(argv[i], "--threads") && more)
             a->threads = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--device") && more)
+            a->device = argv[++i];
         else if (!strcmp(argv[i], "--mode") && more)
             a->mode = argv[++i];
         else if (!strcmp(argv[i], "--set") && more && a->nset < 32)
@@ -93,7 +95,7 @@ static Status bench(Ctx *cx, const Args *a)
     Loader *loader;
     TRY(model_load(cx, a->model, a->set, a->nset, &m));
     TRY(data_open(cx, &m->data, NULL, 0, 1, NULL, &data));
-    TRY(gtc_device_open(cx, "cpu", a->threads, &device));
+    TRY(gtc_device_open(cx, a->device, a->threads, &device));
     const GtcOptions opt = { .mode = !strcmp(a->mode, "eager") ? GTC_EAGER : GTC_DEFAULT };
     TRY(session_open(cx, m, data_shape(data), device, &opt, SESSION_TRAIN, &s));
     TRY(session_init(cx, s));
@@ -137,7 +139,7 @@ int main(int argc, char **argv)
 {
     Args a;
     if (!args_read(argc, argv, &a)) {
-        fprintf(stderr, "usage: bench-step MODEL.json [--seconds S] [--threads N] "
+        fprintf(stderr, "usage: bench-step MODEL.json [--seconds S] [--threads N] [--device NAME] "
                         "[--mode eager|default] [--profile] [--set k=v]\n");
         return 2;
     }
