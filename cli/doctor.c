@@ -25,7 +25,7 @@ static Status check_devices(Cli *c)
     TRY(work_device(c, &d));
     if (cli_talks(c))
         printf("device    %s\n", gtc_device_describe(d));
-    gtc_device_close(d);
+    gtc_device_close(d); /* there is one simt at a time, and it is listed too */
     const int n = gtc_devices(&c->cx, info, MOST);
     for (int i = 0; i < n; i++) {
         put_pair(&c->json, i, "name", info[i].name, "description", info[i].description);
@@ -48,6 +48,17 @@ static void check_libraries(Cli *c)
         if (cli_talks(c))
             printf("library   %s: %s\n", lib[i].name, lib[i].text);
     }
+}
+
+static Status test_gpu(Cli *c, bool *ok)
+{
+    GtcDevice *d;
+    strbuf_add(&c->json, ",\"gpu\":[");
+    TRY(work_device(c, &d));
+    const Status s = doctor_gpu(c, d, ok);
+    gtc_device_close(d);
+    strbuf_add(&c->json, "]");
+    return s;
 }
 
 /* ok: models train at full speed here.  Without a compiler they train too, in the evaluator. */
@@ -77,8 +88,15 @@ Status cli_doctor(Cli *c)
     check_libraries(c);
     strbuf_add(&c->json, "],\"cache\":");
     json_print_string(cached ? cache.dir : "", &c->json);
-    strbuf_printf(&c->json, ",\"ok\":%s}", n > 0 && cached ? "true" : "false");
+    bool right = true;
+    if (options_flag(c->o, OPT_test_gpu))
+        TRY(test_gpu(c, &right));
+    const bool ok = n > 0 && cached && right;
+    strbuf_printf(&c->json, ",\"ok\":%s}", ok ? "true" : "false");
     if (cli_talks(c))
-        printf("%s\n", n > 0 && cached ? "all is well" : "gtc works, but not at full speed");
-    return ST_OK;
+        printf("%s\n", ok      ? "all is well"
+                       : right ? "gtc works, but not at full speed"
+                               : "do not train on this device");
+    c->json_says_why = !right;
+    return right ? ST_OK : FAIL(&c->cx, ENV, "the device does not do what it should");
 }

@@ -32,6 +32,8 @@ Status work_open_shape(Cli *c, Work *w);
 Status work_open_device(Cli *c, Work *w);
 /* The same alone: what --device and its kin ask for. */
 Status work_device(Cli *c, GtcDevice **out);
+/* Tries out a GPU, a line and a JSON object each thing; ok: nothing was wrong. */
+Status doctor_gpu(Cli *c, GtcDevice *d, bool *ok);
 Status work_open_session(Cli *c, Work *w, unsigned kinds);
 void work_close(Work *w);
 

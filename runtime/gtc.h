@@ -55,6 +55,15 @@ typedef struct GtcDeviceInfo {
 } GtcDeviceInfo;
 int gtc_devices(Ctx *cx, GtcDeviceInfo *out, int max);
 
+/* What kernels of a GPU rest on, tried out one by one: each intrinsic against the host's arithmetic,
+ * and how fast copies are.  ST_USAGE on a CPU; a check that fails is no failure but not ok. */
+typedef struct GtcCheck {
+    char name[32];
+    bool ok;
+    char text[200];
+} GtcCheck;
+Status gtc_device_check(Ctx *cx, GtcDevice *d, GtcCheck *out, int max, int *n);
+
 /* The params and states (by name) that Programs share.  A program works on what the device has of
  * them; `data` is the host's.  On a device whose memory is not the host's these are two: whoever
  * wrote to data uploads before the next run, whoever wants to read it downloads first.  Both do all

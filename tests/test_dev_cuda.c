@@ -480,6 +480,27 @@ static void memory_has_a_limit(void **state)
     OK(&f, end(&f));
 }
 
+static void intrinsics_are_right(void **state)
+{
+    enum { MOST = 40 };
+    static GtcCheck check[MOST];
+    GtcDevice *d;
+    Ctx cx;
+    int n = 0;
+    (void)state;
+    ctx_init(&cx);
+    assert_int_equal(gtc_device_open(&cx, "simt", 0, &d), ST_OK);
+    assert_int_equal(gtc_device_check(&cx, d, check, MOST, &n), ST_OK);
+    assert_in_range(n, 20, MOST - 1);
+    for (int i = 0; i < n; i++)
+        if (!check[i].ok)
+            fail_msg("%s: %s", check[i].name, check[i].text);
+    gtc_device_close(d);
+    assert_int_equal(gtc_device_open(&cx, "cpu", 1, &d), ST_OK);
+    assert_int_equal(gtc_device_check(&cx, d, check, MOST, &n), ST_USAGE);
+    gtc_device_close(d);
+}
+
 static void there_is_one_gpu_only(void **state)
 {
     Fixture f;
@@ -581,6 +602,7 @@ int main(void)
         cmocka_unit_test(kernels_are_timed),
         cmocka_unit_test(runs_may_be_under_way),
         cmocka_unit_test(edges_are_enough),
+        cmocka_unit_test(intrinsics_are_right),
         cmocka_unit_test(memory_has_a_limit),
         cmocka_unit_test(there_is_one_gpu_only),
         cmocka_unit_test(a_bad_kernel_ends_the_run),

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Training on the host's CUDA driver, with calls of the driver that fail once and for ever: the right
-exit code with words, no crash, no hang, and the last checkpoint whole, from which the run goes on to
-the bits of one that was never disturbed."""
+"""The host's CUDA driver from outside.  Training, with calls of the driver that fail once and for ever:
+the right exit code with words, no crash, no hang, and the last checkpoint whole, from which the run
+goes on to the bits of one that was never disturbed.  And what doctor finds out about a device."""
 import json, os, shutil, struct, subprocess, sys, tempfile
 
 GTC = os.path.abspath(os.environ.get("GTC", "build/gtc"))
-STRIDE = 6 if os.environ.get("GTC_SANITIZE") in ("1", "ON") else 1
+SANITIZED = os.environ.get("GTC_SANITIZE") in ("1", "ON")
+STRIDE = 6 if SANITIZED else 1
 MODEL = {
     "name": "faults",
     "data": {"random": {"x": [6], "y": [1], "rows": 60}},
@@ -71,7 +72,20 @@ def one(n, ever, first, want):
     return p.returncode
 
 
+def doctor():
+    """Everything is right, and a device that breaks down while it is tried out is not to be used."""
+    o = json.loads(good("doctor", "--test-gpu", "--json").stdout)
+    assert o["ok"] and len(o["gpu"]) > 20 and all(k["ok"] for k in o["gpu"]), o
+    assert {"kernels", "five steps", "shuffle", "tanh"} <= {k["name"] for k in o["gpu"]}, o
+    assert [d["name"] for d in o["devices"]][-1] == "simt" and o["libraries"], o
+    p = gtc("doctor", "--test-gpu", "--json", fail="300+")
+    o = json.loads(p.stdout)
+    assert p.returncode == 4 and not o["ok"] and o["gpu"][0]["ok"] and not o["gpu"][-1]["ok"], p
+
+
 def main():
+    if not SANITIZED:  # its model takes a minute there; the driver's part is the same
+        doctor()
     json.dump(MODEL, open("m.json", "w"))
     good("train", "m.json", "--out", "base")
     first = tensors("base/last.safetensors")
