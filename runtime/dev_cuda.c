@@ -300,11 +300,16 @@ Status cuda_open_simt(Ctx *cx, const CudaDriver *cu, bool shadow, const DeviceCa
     return open_on(cx, &device_simt, cu, call, shadow ? open_simt_shadow : open_simt, out);
 }
 
+Status cuda_open_gpu(Ctx *cx, const CudaDriver *cu, const DeviceCall *call, GtcDevice **out)
+{
+    return open_on(cx, &device_cuda, cu, call, open_nvrtc, out);
+}
+
 static Status cuda_open(Ctx *cx, const DeviceCall *call, GtcDevice **out)
 {
     CudaDriver cu;
     TRY(cuda_dl_open(cx, &cu));
-    return open_on(cx, &device_cuda, &cu, call, open_nvrtc, out);
+    return cuda_open_gpu(cx, &cu, call, out);
 }
 
 /* ------------------------------------------------------------ memory */

@@ -8,6 +8,9 @@
 /* The GPUs behind a driver, as gtc_devices tells of them.  None when the driver cannot say. */
 int cuda_list(Ctx *cx, const CudaDriver *cu, const DeviceOps *ops, GtcDeviceInfo *out, int max);
 
+/* A GPU behind any driver table, with kernels made by NVRTC; device_cuda.open has libcuda's. */
+Status cuda_open_gpu(Ctx *cx, const CudaDriver *cu, const DeviceCall *call, GtcDevice **out);
+
 /* A device behind the host's driver, which is open and stays the caller's; shadow: with kernels
  * that are watched.  device_simt.open opens a driver too. */
 Status cuda_open_simt(Ctx *cx, const CudaDriver *cu, bool shadow, const DeviceCall *call,

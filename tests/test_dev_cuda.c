@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <elf.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -501,6 +502,109 @@ static void intrinsics_are_right(void **state)
     gtc_device_close(d);
 }
 
+/* ------------------------------------------------------------ NVRTC, as on a GPU */
+
+static int cubins;
+
+static CUresult take_cubin(CUmodule *m, const void *image, unsigned n, CUjit_option *o, void **v)
+{
+    Elf64_Ehdr head;
+    (void)n, (void)o, (void)v;
+    memcpy(&head, image, sizeof head);
+    assert_memory_equal(head.e_ident, ELFMAG, SELFMAG);
+    assert_int_equal(head.e_machine, 190); /* CUDA */
+    cubins++;
+    *m = (CUmodule)&cubins;
+    return CUDA_SUCCESS;
+}
+
+static CUresult drop_cubin(CUmodule m)
+{
+    assert_ptr_equal(m, &cubins);
+    cubins--;
+    return CUDA_SUCCESS;
+}
+
+static CUresult any_function(CUfunction *f, CUmodule m, const char *name)
+{
+    (void)m, (void)name;
+    *f = (CUfunction)&cubins;
+    return CUDA_SUCCESS;
+}
+
+static CUresult any_attribute(CUfunction f, CUfunction_attribute a, int v)
+{
+    (void)f;
+    assert_int_equal(a, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES);
+    assert_true(v > 48 << 10);
+    return CUDA_SUCCESS;
+}
+
+static CUresult any_occupancy(int *blocks, CUfunction f, int threads, size_t smem)
+{
+    (void)f, (void)threads, (void)smem;
+    *blocks = 2;
+    return CUDA_SUCCESS;
+}
+
+static CUresult no_node(CUgraphNode *node, CUgraph g, const CUgraphNode *after, size_t n,
+                        const CUDA_KERNEL_NODE_PARAMS *k)
+{
+    (void)node, (void)g, (void)after, (void)n, (void)k;
+    return CUDA_ERROR_NOT_SUPPORTED;
+}
+
+static CUresult no_launch(const CUlaunchConfig *c, CUfunction f, void **params, void **extra)
+{
+    (void)c, (void)f, (void)params, (void)extra;
+    return CUDA_SUCCESS;
+}
+
+/* The way of a GPU up to its driver, which takes code and runs nothing: NVRTC compiles the check of
+ * each intrinsic, and the hand-written kernels, without a word. */
+static void nvrtc_compiles_for_the_device(void **state)
+{
+    enum { MOST = 40 };
+    static GtcCheck check[MOST];
+    const DeviceCall call = { .gpu = -1 };
+    SimtDriverOptions opt;
+    Fixture f;
+    Graph *g = NULL;
+    int n = 0;
+    (void)state;
+    memset(&f, 0, sizeof f);
+    ctx_init(&f.cx);
+    f.arena = arena_new();
+    OK(&f, simt_driver_options(&f.cx, &opt));
+    OK(&f, simt_driver_open(&f.cx, &opt, &f.cu));
+    f.cu.cuModuleLoadDataEx = take_cubin;
+    f.cu.cuModuleUnload = drop_cubin;
+    f.cu.cuModuleGetFunction = any_function;
+    f.cu.cuFuncSetAttribute = any_attribute;
+    f.cu.cuOccupancyMaxActiveBlocksPerMultiprocessor = any_occupancy;
+    f.cu.cuGraphAddKernelNode_v2 = no_node;
+    f.cu.cuLaunchKernelEx = no_launch;
+    const Status s = cuda_open_gpu(&f.cx, &f.cu, &call, &f.d);
+    if (s != ST_OK) {
+        print_message("SKIP: %s\n", f.cx.msg);
+        end(&f);
+        skip();
+    }
+    assert_non_null(strstr(gtc_device_describe(f.d), "NVRTC"));
+    OK(&f, gtc_device_check(&f.cx, f.d, check, MOST, &n));
+    for (int i = 0; i < n; i++)
+        if (strstr(check[i].text, "compile"))
+            fail_msg("%s: %s", check[i].name, check[i].text);
+    OK(&f, gtc_store_create(&f.cx, f.d, &f.s));
+    OK(&f, graph_parse(&f.cx, f.arena, "test", text, &g));
+    OK(&f, program_create(&f.cx, f.d, f.s, g, kernels, 3, false, &f.p));
+    assert_int_equal(gtc_program_info(f.p).interpreted, 0);
+    assert_int_equal(gtc_program_info(f.p).compiled, 3);
+    assert_int_equal(cubins, 3);
+    OK(&f, end(&f));
+    assert_int_equal(cubins, 0);
+}
+
 static void there_is_one_gpu_only(void **state)
 {
     Fixture f;
@@ -576,7 +680,7 @@ static void every_call_may_fail(void **state)
 
 static int finish(void **state)
 {
-    static const char *const sub[] = { "simt", "cc", "log", "" };
+    static const char *const sub[] = { "simt", "cubin", "cc", "log", "" };
     Ctx cx;
     GtcCacheInfo info;
     char path[128];
@@ -603,6 +707,7 @@ int main(void)
         cmocka_unit_test(runs_may_be_under_way),
         cmocka_unit_test(edges_are_enough),
         cmocka_unit_test(intrinsics_are_right),
+        cmocka_unit_test(nvrtc_compiles_for_the_device),
         cmocka_unit_test(memory_has_a_limit),
         cmocka_unit_test(there_is_one_gpu_only),
         cmocka_unit_test(a_bad_kernel_ends_the_run),
