@@ -135,7 +135,11 @@ static void to_host(SimtMachine *m)
 
 void simt_wait(SimtMachine *m)
 {
-    SimtLane *me = m->lane, *next = pick(m, false);
+    const uint32_t warp = m->here->warp[m->warp].runnable;
+    SimtLane *me = m->lane;
+    SimtLane *next = warp && m->opt.order == SIMT_FORWARD /* by far the most frequent case */
+                         ? &m->here->lane[m->warp * SIMT_WARP + __builtin_ctz(warp)]
+                         : pick(m, false);
     if (!next)
         deadlock(m);
     else if (next != me)
@@ -203,7 +207,9 @@ static void block_begin(SimtMachine *m, SimtBlock *b)
     for (int w = 0; w < m->warps; w++) {
         const int n = m->threads - w * SIMT_WARP;
         const uint32_t all = n >= SIMT_WARP ? UINT32_MAX : (1u << n) - 1;
-        b->warp[w] = (SimtWarp){ .alive = all };
+        b->warp[w].alive = all;
+        b->warp[w].runnable = b->warp[w].posted = b->warp[w].barred = 0;
+        b->warp[w].meeting[b->warp[w].turn].value[SIMT_WARP + 1] = 0;
         simt_wake(b, w, all);
     }
     for (int t = 0; t < m->threads; t++)

@@ -22,6 +22,7 @@ struct SimtTable {
     const SimtId *lane;
     void (*bar)(SimtTable *rt, int line);
     uint32_t (*shfl_xor)(SimtTable *rt, uint32_t v, int mask, int line);
+    uint64_t *(*meet)(SimtTable *rt, uint64_t v, int line);
     int (*last_of)(SimtTable *rt, uint32_t *counter, int n, int line);
     void (*grid_bar)(SimtTable *rt, uint32_t *counter, int line);
     void (*misaligned)(SimtTable *rt, const void *p, int bytes, int line);
@@ -32,13 +33,18 @@ typedef struct SimtLane { /* a CUDA thread */
     SimtId id;
     SimtFiber *fiber; /* NULL: not begun, or gone */
     int line;         /* where it waits */
-    uint32_t value;   /* of a shuffle: given, then got */
-    int mask;
 } SimtLane;
 
-typedef struct SimtWarp { /* sets of lanes */
-    uint32_t alive, runnable, posted, barred;
-    int line; /* of the shuffle that `posted` wait in */
+/* What the lanes of a warp have given to a shuffle; value[32] and [33] are theirs. */
+typedef struct SimtMeeting {
+    uint64_t value[SIMT_WARP + 2];
+} SimtMeeting;
+
+typedef struct SimtWarp {
+    uint32_t alive, runnable, posted, barred; /* sets of lanes */
+    int line;                                 /* of the shuffle that `posted` wait in */
+    int turn;
+    SimtMeeting meeting[2]; /* [turn] is the one that gathers; the other one is being read */
 } SimtWarp;
 
 typedef enum SimtBar { BAR_NONE, BAR_BLOCK, BAR_GRID } SimtBar;

@@ -110,25 +110,17 @@ static void grid_bar(SimtTable *rt, uint32_t *counter, int line)
 
 /* ------------------------------------------------------------ shuffles */
 
-static void exchange(SimtLane *lane)
-{
-    uint32_t given[SIMT_WARP];
-    for (int i = 0; i < SIMT_WARP; i++)
-        given[i] = lane[i].value;
-    for (int i = 0; i < SIMT_WARP; i++)
-        lane[i].value = given[i ^ lane[i].mask];
-}
-
-static uint32_t shfl_xor(SimtTable *rt, uint32_t v, int mask, int line)
+/* The lane gives a value and waits for the others of its warp; what all have given stays until the
+ * lane comes to the next shuffle, because that one uses the other meeting. */
+static uint64_t *meet(SimtTable *rt, uint64_t v, int line)
 {
     SimtMachine *m = machine(rt);
-    SimtLane *me = m->lane;
     SimtWarp *w = &m->here->warp[m->warp];
-    const uint32_t bit = lane_bit(m);
+    const int lane = m->lane->id.tid % SIMT_WARP;
+    const uint32_t bit = 1u << lane;
+    uint64_t *value = w->meeting[w->turn].value;
     m->pc = NULL;
-    m->line = me->line = line;
-    if (mask < 0 || mask >= SIMT_WARP)
-        simt_stop(m, line, "a shuffle with mask %d", mask);
+    m->line = m->lane->line = line;
     if (w->alive != UINT32_MAX)
         simt_stop(m, line, "a shuffle, when lane %d of the warp is not there",
                   __builtin_ctz(~w->alive));
@@ -140,20 +132,29 @@ static uint32_t shfl_xor(SimtTable *rt, uint32_t v, int mask, int line)
                   __builtin_ctz(w->posted), w->line);
     w->line = line;
     w->posted |= bit;
-    me->value = v;
-    me->mask = mask;
+    value[lane] = v;
     if (w->posted != w->alive) {
         sleep_lane(m, bit);
         simt_wait(m);
-        return me->value;
+        return value;
     }
-    exchange(me - me->id.tid % SIMT_WARP);
     w->posted = 0;
+    w->turn ^= 1;
+    w->meeting[w->turn].value[SIMT_WARP + 1] = 0;
     simt_wake(m->here, m->warp, w->alive);
     m->stats.shuffles++;
     if (m->opt.order == SIMT_SEEDED)
         simt_turn(m);
-    return me->value;
+    return value;
+}
+
+static uint32_t shfl_xor(SimtTable *rt, uint32_t v, int mask, int line)
+{
+    SimtMachine *m = machine(rt);
+    const int lane = m->lane->id.tid % SIMT_WARP;
+    if (mask < 0 || mask >= SIMT_WARP)
+        simt_stop(m, line, "a shuffle with mask %d", mask);
+    return (uint32_t)meet(rt, v, line)[lane ^ mask];
 }
 
 /* ------------------------------------------------------------ counters */
@@ -241,6 +242,7 @@ void simt_sync_fill(SimtTable *rt)
 {
     *rt = (SimtTable){ .bar = bar,
                        .shfl_xor = shfl_xor,
+                       .meet = meet,
                        .last_of = last_of,
                        .grid_bar = grid_bar,
                        .misaligned = misaligned,
