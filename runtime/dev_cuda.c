@@ -19,6 +19,7 @@
 #include "runtime/cuda_run.h"
 #include "runtime/jit_nvrtc.h"
 #include "runtime/jit_simt.h"
+#include "runtime/nvml.h"
 #include "runtime/simt_driver.h"
 
 enum { STATIC_SMEM = 48 << 10 }; /* more must be asked for */
@@ -35,6 +36,7 @@ typedef struct CudaDevice {
     CudaQueue q;
     bool retained;
     Cache *cache;
+    Nvml *nvml; /* NULL: not there */
     JitNvrtc *nvrtc;
     JitSimt *simt;
     bool shadow; /* the host runner watches accesses */
@@ -166,6 +168,7 @@ static void cuda_close(GtcDevice *base)
     }
     if (d->retained)
         d->cu.cuDevicePrimaryCtxRelease_v2(d->number);
+    nvml_close(d->nvml);
     jit_nvrtc_close(d->nvrtc);
     jit_simt_close(d->simt);
     cache_close(d->cache);
@@ -244,6 +247,10 @@ static Status open_nvrtc(Ctx *cx, CudaDevice *d)
     TRY(jit_nvrtc_arch(cx, &n, capability, arch));
     TRY(jit_nvrtc_open(cx, &n, arch, &d->nvrtc));
     d->maker = jit_nvrtc_maker(d->nvrtc);
+    Ctx quiet = *cx; /* without NVML the log says less; doctor says what is missing */
+    nvml_open(&quiet, (unsigned)ask(d, CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID),
+              (unsigned)ask(d, CU_DEVICE_ATTRIBUTE_PCI_BUS_ID),
+              (unsigned)ask(d, CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID), &d->nvml);
     return ST_OK;
 }
 
@@ -564,10 +571,18 @@ static Status cuda_wait(Ctx *cx, GtcDevice *base, const Schedule *s, int slot)
     return cuda_run_wait(cx, &cuda_of(base)->q, s->module, slot);
 }
 
+static bool cuda_look(GtcDevice *base, GtcGpuLoad *out)
+{
+    const CudaDevice *d = cuda_of(base);
+    if (d->nvml)
+        nvml_read(d->nvml, out);
+    return d->nvml != NULL;
+}
+
 #define CUDA_OPS                                                                                   \
     .close = cuda_close, .alloc = cuda_alloc, .release = cuda_release, .copy = cuda_copy,          \
     .build = cuda_build, .load = cuda_load, .unload = cuda_unload, .run = cuda_start,              \
-    .wait = cuda_wait
+    .wait = cuda_wait, .look = cuda_look
 
 const DeviceOps device_cuda = { .name = "cuda", .open = cuda_open, CUDA_OPS };
 

@@ -91,6 +91,11 @@ const char *gtc_device_describe(const GtcDevice *d)
     return d->describe;
 }
 
+bool gtc_device_load(GtcDevice *d, GtcGpuLoad *out)
+{
+    return d->ops->look && d->ops->look(d, out);
+}
+
 int gtc_device_threads(const GtcDevice *d)
 {
     return d->target.threads;

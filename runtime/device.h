@@ -94,6 +94,8 @@ typedef struct DeviceOps {
     Status (*run)(Ctx *cx, GtcDevice *d, const Schedule *s, int slot, double *ms);
     /* (optional: where it is missing run has done it all)  Waits for the run of that slot. */
     Status (*wait)(Ctx *cx, GtcDevice *d, const Schedule *s, int slot);
+    /* (optional)  See gtc_device_load. */
+    bool (*look)(GtcDevice *d, GtcGpuLoad *out);
 } DeviceOps;
 
 struct GtcDevice {

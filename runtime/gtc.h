@@ -55,6 +55,16 @@ typedef struct GtcDeviceInfo {
 } GtcDeviceInfo;
 int gtc_devices(Ctx *cx, GtcDeviceInfo *out, int max);
 
+/* What a GPU is busy with, as NVML says; what it does not say is -1 or NAN.  False when nothing is
+ * known: no GPU, or no NVML. */
+typedef struct GtcGpuLoad {
+    int percent;   /* of the last moments in which it worked */
+    int64_t bytes; /* of its memory in use, by all processes */
+    int others;    /* processes that compute on it besides this one */
+    double celsius, watts;
+} GtcGpuLoad;
+bool gtc_device_load(GtcDevice *d, GtcGpuLoad *out);
+
 /* What kernels of a GPU rest on, tried out one by one: each intrinsic against the host's arithmetic,
  * and how fast copies are.  ST_USAGE on a CPU; a check that fails is no failure but not ok. */
 typedef struct GtcCheck {

@@ -5,6 +5,7 @@
 
 #include "runtime/cc.h"
 #include "runtime/dev_cuda.h"
+#include "runtime/nvml.h"
 #include "runtime/nvrtc_dl.h"
 
 /* ------------------------------------------------------------ cache and compilers */
@@ -81,6 +82,15 @@ static void find_nvrtc(Ctx *cx, GtcLibrary *out, int driver)
         snprintf(out->text, sizeof out->text, "%.500s", quiet.msg);
 }
 
+static void find_nvml(Ctx *cx, GtcLibrary *out)
+{
+    Ctx quiet = *cx;
+    snprintf(out->name, sizeof out->name, "NVML");
+    out->found = nvml_find(&quiet, out->text, sizeof out->text) == ST_OK;
+    if (!out->found)
+        snprintf(out->text, sizeof out->text, "%.500s", quiet.msg);
+}
+
 int gtc_libraries(Ctx *cx, GtcLibrary *out, int max)
 {
     int version = 0, n = 0;
@@ -88,6 +98,8 @@ int gtc_libraries(Ctx *cx, GtcLibrary *out, int max)
         find_driver(cx, &out[n++], &version);
     if (n < max)
         find_nvrtc(cx, &out[n++], version);
+    if (n < max)
+        find_nvml(cx, &out[n++]);
     return n;
 }
 

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Each way in which a machine can lack a driver or NVRTC has its own message, by a system table
- * whose loader knows made-up libraries only. */
+/* Each way in which a machine can lack a driver, NVRTC or NVML has its own message, by a system
+ * table whose loader knows made-up libraries only. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ir/base/os.h"
 #include "runtime/cuda_dl.h"
+#include "runtime/nvml.h"
 #include "runtime/nvrtc_dl.h"
 
 static struct Machine {
@@ -19,6 +21,7 @@ static struct Machine {
     CUresult init;
     int driver;        /* version */
     const char *lacks; /* a symbol, NULL: none */
+    int nvml;          /* begun and not ended */
     char loaded[256];  /* the last one */
 } m;
 
@@ -61,6 +64,68 @@ static nvrtcResult fake_archs(int *arch)
     return NVRTC_SUCCESS;
 }
 
+static int fake_nvml(void)
+{
+    m.nvml++;
+    return 0;
+}
+
+static int fake_nvml_end(void)
+{
+    m.nvml--;
+    return 0;
+}
+
+static int fake_nvml_version(char *text, unsigned n)
+{
+    strncpy(text, "13.580", n);
+    return 0;
+}
+
+static int fake_nvml_place(const char *place, void **device)
+{
+    *device = &m;
+    return strcmp(place, "00000000:C1:00.0") == 0 ? 0 : 6;
+}
+
+static int fake_nvml_use(void *device, unsigned use[2])
+{
+    assert_ptr_equal(device, &m);
+    use[0] = 87;
+    use[1] = 5;
+    return 0;
+}
+
+static int fake_nvml_memory(void *device, unsigned long long bytes[3])
+{
+    (void)device;
+    bytes[0] = 80ull << 30;
+    bytes[1] = 50ull << 30;
+    bytes[2] = 30ull << 30;
+    return 0;
+}
+
+static int fake_nvml_celsius(void *device, int sensor, unsigned *v)
+{
+    (void)device;
+    *v = 61;
+    return sensor;
+}
+
+static int fake_nvml_watts(void *device, unsigned *v)
+{
+    (void)device, (void)v;
+    return 3; /* not supported */
+}
+
+static int fake_nvml_others(void *device, unsigned *n, void *room)
+{
+    (void)device;
+    assert_true(*n == 0 && !room);
+    *n = 3;
+    return 7; /* no room for them */
+}
+
 static void *fake_open(const char *path)
 {
     for (size_t i = 0; i < sizeof m.library / sizeof *m.library; i++)
@@ -82,6 +147,15 @@ static void *fake_sym(void *lib, const char *name)
         { "nvrtcVersion", (void (*)(void))fake_nvrtc_version },
         { "nvrtcGetNumSupportedArchs", (void (*)(void))fake_narch },
         { "nvrtcGetSupportedArchs", (void (*)(void))fake_archs },
+        { "nvmlInit_v2", (void (*)(void))fake_nvml },
+        { "nvmlShutdown", (void (*)(void))fake_nvml_end },
+        { "nvmlSystemGetNVMLVersion", (void (*)(void))fake_nvml_version },
+        { "nvmlDeviceGetHandleByPciBusId_v2", (void (*)(void))fake_nvml_place },
+        { "nvmlDeviceGetUtilizationRates", (void (*)(void))fake_nvml_use },
+        { "nvmlDeviceGetMemoryInfo", (void (*)(void))fake_nvml_memory },
+        { "nvmlDeviceGetTemperature", (void (*)(void))fake_nvml_celsius },
+        { "nvmlDeviceGetPowerUsage", (void (*)(void))fake_nvml_watts },
+        { "nvmlDeviceGetComputeRunningProcesses_v3", (void (*)(void))fake_nvml_others },
     };
     void (*fn)(void) = (void (*)(void))fake_error;
     void *sym;
@@ -211,13 +285,44 @@ static void nvrtc_fits_the_driver(void **state)
     unsetenv("GTC_CUDA_PATH");
 }
 
+static void nvml_tells_what_it_knows(void **state)
+{
+    Ctx cx;
+    Nvml *n;
+    GtcGpuLoad load;
+    char version[32];
+    (void)state;
+    m = (struct Machine){ .driver = 13000 };
+    begin(&cx);
+    assert_int_equal(nvml_open(&cx, 0, 0xc1, 0, &n), ST_ENV);
+    assert_null(n);
+    assert_non_null(strstr(cx.msg, "comes with the NVIDIA driver"));
+    m.library[0] = "libnvidia-ml.so.1";
+    assert_int_equal(nvml_find(&cx, version, sizeof version), ST_OK);
+    assert_string_equal(version, "13.580");
+    assert_int_equal(nvml_open(&cx, 0, 0xc2, 0, &n), ST_ENV);
+    assert_non_null(strstr(cx.msg, "00000000:C2:00.0"));
+    assert_int_equal(m.nvml, 0);
+    assert_int_equal(nvml_open(&cx, 0, 0xc1, 0, &n), ST_OK);
+    nvml_read(n, &load);
+    assert_int_equal(load.percent, 87);
+    assert_true(load.bytes == (int64_t)30 << 30);
+    assert_int_equal(load.others, 2);
+    assert_true(load.celsius == 61);
+    assert_true(isnan(load.watts));
+    nvml_close(n);
+    assert_int_equal(m.nvml, 0);
+    m.lacks = "nvmlDeviceGetPowerUsage";
+    assert_int_equal(nvml_open(&cx, 0, 0xc1, 0, &n), ST_ENV);
+    assert_non_null(strstr(cx.msg, "has no nvmlDeviceGetPowerUsage"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_lack_has_its_line),
-        cmocka_unit_test(a_driver_may_be_elsewhere),
-        cmocka_unit_test(memory_is_told_from_the_rest),
-        cmocka_unit_test(nvrtc_fits_the_driver),
+        cmocka_unit_test(each_lack_has_its_line),       cmocka_unit_test(a_driver_may_be_elsewhere),
+        cmocka_unit_test(memory_is_told_from_the_rest), cmocka_unit_test(nvrtc_fits_the_driver),
+        cmocka_unit_test(nvml_tells_what_it_knows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

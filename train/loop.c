@@ -342,12 +342,14 @@ static Status report_epoch(Train *t, const Metrics *val, double train_s, bool be
         .epoch_s = t->st.epoch_s,
         .total_s = t->st.total_s,
         .peak_bytes = session_peak_bytes(t->s),
+        .gpu = { -1, -1, -1, NAN, NAN },
         .score_name = score_name(t),
         .val_score = !val                  ? NAN
                      : val->classification ? val->accuracy
                                            : val->rmse,
         .best = best,
     };
+    gtc_device_load(t->s->device, &r.gpu); /* else it stays unknown */
     Strbuf text = { 0 };
     report_epoch_text(&r, t->cfg->epochs, &text);
     log_say(t->cx, LOG_INFO, "%s", strbuf_str(&text));

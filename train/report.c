@@ -193,7 +193,8 @@ static void metrics_header(Strbuf *b, const char *score_name)
 {
     strbuf_printf(b,
                   "epoch,step,train_loss,val_loss,val_%s,lr,grad_norm,ms_per_batch,"
-                  "samples_per_s,epoch_s,total_s,peak_bytes\n",
+                  "samples_per_s,epoch_s,total_s,peak_bytes,gpu_percent,gpu_bytes,gpu_celsius,"
+                  "gpu_watts,gpu_others\n",
                   score_name);
 }
 
@@ -237,6 +238,13 @@ static void put_cell(Strbuf *b, double v)
         strbuf_printf(b, "%.7g", v);
 }
 
+static void put_known(Strbuf *b, int64_t v)
+{
+    strbuf_putc(b, ',');
+    if (v >= 0)
+        strbuf_printf(b, "%lld", (long long)v);
+}
+
 static Status append(Ctx *cx, const char *path, const Strbuf *b)
 {
     const int fd = cx->os->open(path, O_WRONLY | O_APPEND, 0666);
@@ -265,7 +273,14 @@ Status report_metrics_add(Ctx *cx, const char *dir, const EpochRow *r)
                              r->total_s };
     for (size_t i = 0; i < sizeof cells / sizeof *cells; i++)
         put_cell(&b, cells[i]);
-    strbuf_printf(&b, ",%lld\n", (long long)r->peak_bytes);
+    strbuf_printf(&b, ",%lld", (long long)r->peak_bytes);
+    const GtcGpuLoad *g = &r->gpu;
+    put_known(&b, g->percent);
+    put_known(&b, g->bytes);
+    put_cell(&b, g->celsius);
+    put_cell(&b, g->watts);
+    put_known(&b, g->others);
+    strbuf_putc(&b, '\n');
     const Status st = append(cx, strbuf_str(&path), &b);
     strbuf_free(&b);
     strbuf_free(&path);
@@ -282,4 +297,13 @@ void report_epoch_text(const EpochRow *r, int64_t epochs, Strbuf *out)
     strbuf_printf(out, "  grad_norm %.3g  lr %.3g  %.3g ms/batch  %.0f samples/s  %.1f s%s",
                   r->grad_norm, r->lr, r->ms_per_batch, r->samples_per_s, r->epoch_s,
                   r->best ? "  *" : "");
+    if (r->gpu.percent >= 0)
+        strbuf_printf(out, "  gpu %d %%", r->gpu.percent);
+    if (!isnan(r->gpu.celsius))
+        strbuf_printf(out, " %.0f C", r->gpu.celsius);
+    if (!isnan(r->gpu.watts))
+        strbuf_printf(out, " %.0f W", r->gpu.watts);
+    if (r->gpu.others > 0)
+        strbuf_printf(out, ", %d other process%s on it", r->gpu.others,
+                      r->gpu.others == 1 ? "" : "es");
 }

@@ -2,6 +2,7 @@
 #ifndef GTC_TRAIN_REPORT_H
 #define GTC_TRAIN_REPORT_H
 
+#include "runtime/gtc.h"
 #include "train/metrics.h"
 
 /* What a run leaves behind for people: its folder, training.log and metrics.csv. */
@@ -24,6 +25,7 @@ typedef struct EpochRow { /* one line of metrics.csv */
     double train_loss, val_loss;
     double lr, grad_norm, ms_per_batch, samples_per_s, epoch_s, total_s;
     int64_t peak_bytes;
+    GtcGpuLoad gpu; /* at the end of the epoch; all of it unknown on a CPU */
     const char *score_name; /* accuracy of a classification, else rmse in physical units */
     double val_score;
     bool best;
