@@ -109,6 +109,8 @@ static void mark_graph(Arena *arena, const Graph *g, bool pads, uint8_t *stored)
                 mark(g, stored, below_views(g, a, RENAMES));
             if (op_info[n->op].cls == CLASS_CONTRACT || n->op == OP_scan)
                 mark(g, stored, below_views(g, a, pads ? PADS : WINDOWS));
+            if (n->op == OP_matmul && n->attr.contract.nbatch && g->node[a].op == OP_transpose)
+                stored[a] = 1; /* canonicalise leaves none: it is meant as a copy */
             if (n->op == OP_cumsum || n->op == OP_scatter_add)
                 mark(g, stored, r);
             if (n->op == OP_scan && g->node[a].op == OP_concat)

@@ -354,6 +354,12 @@ bool group_grow(Groups *gs, GroupId id, Ref r)
     return false;
 }
 
+void group_drop(Groups *gs, GroupId id)
+{
+    while (gs->group[id].n)
+        drop_last_member(gs, id);
+}
+
 bool group_merge(Groups *gs, GroupId into, GroupId from)
 {
     Group *f = &gs->group[from];

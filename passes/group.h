@@ -45,6 +45,8 @@ const Ref *group_reads(Groups *gs, GroupId id, uint32_t *n);
 GroupId group_new(Groups *gs, Ref seed);
 /* Adds an open node when the group stays legal and within limits; false when not. */
 bool group_grow(Groups *gs, GroupId id, Ref r);
+/* Gives up all members: they are open again. */
+void group_drop(Groups *gs, GroupId id);
 /* Moves all of `from` into `into` when that is legal and within limits. */
 bool group_merge(Groups *gs, GroupId into, GroupId from);
 

@@ -4,7 +4,7 @@
  * The region kind that its contractions (or without any, all its nodes) share, `_bwd` in a
  * backward region, then what else it does, each word once and at most WORDS of them:
  * "conv1d_bias_relu", "dense_bwd", "lstm_fwd", "exp_mul".  A group of many ops that a region names
- * is called by the region alone: "adam".  No layer, no user text: equal bodies, equal labels. */
+ * is called by the region alone: "adam"; attention, whatever layer it is of, "attention_fwd".  No layer, no user text: equal bodies, equal labels. */
 #include <string.h>
 
 #include "passes/group.h"
@@ -125,6 +125,21 @@ static void add_views(Label *l, const Graph *g)
             return;
 }
 
+/* Scores, a softmax of their rows (or its gradient), and a product with those. */
+static bool is_attention(const Graph *g)
+{
+    int nproduct = 0;
+    bool sums = false;
+    for (Ref r = 1; r < g->nnode; r++) {
+        const Node *n = &g->node[r];
+        if (op_info[n->op].cls == CLASS_CONTRACT && !n->attr.contract.nbatch)
+            return false;
+        nproduct += op_info[n->op].cls == CLASS_CONTRACT;
+        sums |= op_info[n->op].cls == CLASS_REDUCE;
+    }
+    return nproduct > 1 && sums;
+}
+
 const char *group_label(Arena *arena, const Graph *body)
 {
     Label l = { .n = 0 };
@@ -135,6 +150,11 @@ const char *group_label(Arena *arena, const Graph *body)
     const Region *main_region = shared_region(body, true, &nmain);
     const Region *region = nmain ? main_region : shared_region(body, false, &nops);
 
+    if (is_attention(body)) {
+        add_word(&l, "attention");
+        add_word(&l, region && region->bwd ? "bwd" : "fwd");
+        return arena_strdup(arena, l.s);
+    }
     if (region)
         add_word(&l, region->kind);
     if (has_scan)

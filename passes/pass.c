@@ -10,7 +10,8 @@
  *     clean        canonicalise fold cse dce
  *     expand       differentiate
  *     clean        canonicalise fold cse dce
- *     group        fuse-scan fuse-contract fuse-reduce fuse-loop      (from mode default on)
+ *     group        fuse-scan fuse-attention fuse-contract             (from mode default on)
+ *                  fuse-reduce fuse-loop
  *     close        isolate dce
  *     join         fuse-horizontal                                    (from mode default on)
  *
@@ -18,8 +19,8 @@
  * differentiated; and cleaned again, because a gradient rule is written for the general case.
  * Where a gradient is by a value that is no input, expanding comes first: cleaning may replace that
  * value, or merge it with another, and would lose the paths from it to the loss.
- * Groups form from the scarcest shape of kernel to the most common: a scan takes what feeds it, a
- * contraction its epilogue, a reduction its sweep, loops the rest. */
+ * Groups form from the scarcest shape of kernel to the most common: a scan takes what feeds it,
+ * attention its softmax, a contraction its epilogue, a reduction its sweep, loops the rest. */
 #include "passes/pass.h"
 
 #include <string.h>
@@ -31,7 +32,7 @@
 static const char pipeline[] = "canonicalise,fold,cse,dce,"
                                "differentiate,"
                                "canonicalise,fold,cse,dce,"
-                               "fuse-scan,fuse-contract,fuse-reduce,fuse-loop,"
+                               "fuse-scan,fuse-attention,fuse-contract,fuse-reduce,fuse-loop,"
                                "isolate,dce,"
                                "fuse-horizontal";
 
