@@ -22,9 +22,9 @@ MODEL = {
 }
 
 
-def gtc(*args, fail=None, seed=None):
+def gtc(*args, fail=None, seed=None, shadow=None):
     env = dict(os.environ, GTC_DEVICE="simt")
-    for name, value in (("GTC_SIMT_FAIL", fail), ("GTC_SIMT_SEED", seed)):
+    for name, value in (("GTC_SIMT_FAIL", fail), ("GTC_SIMT_SEED", seed), ("GTC_SIMT_SHADOW", shadow)):
         env.pop(name, None)
         if value:
             env[name] = value
@@ -93,9 +93,9 @@ def main():
     good("train", "--resume=whole", *MORE)
     want = tensors("whole/last.safetensors")
     assert want != first
-    for seed in "2", "3":  # the order in which streams do their work changes nothing
+    for seed, shadow in ("2", "0"), ("3", "1"):  # the order in which streams do their work changes nothing
         shutil.copytree("base", "seeded")
-        good("train", "--resume=seeded", *MORE, seed=seed)
+        good("train", "--resume=seeded", *MORE, seed=seed, shadow=shadow)
         assert tensors("seeded/last.safetensors") == want, f"GTC_SIMT_SEED={seed}"
         shutil.rmtree("seeded")
 
