@@ -444,11 +444,12 @@ static void name_buffers(Emit *e)
     }
 }
 
-static bool uses(const KNode *n, BufId buf)
+static bool uses(const Emit *e, const KNode *n, BufId buf)
 {
     bool found = false;
     for (; n && !found; n = n->next)
-        found = ((n->op == K_LOAD || n->op == K_STORE) && n->buf == buf) || uses(n->body, buf);
+        found = ((n->op == K_LOAD || n->op == K_STORE) && n->buf == buf) ||
+                ((n->op != K_LOOP || loop_count(e, n)) && uses(e, n->body, buf));
     return found;
 }
 
@@ -461,7 +462,7 @@ static void put_buffers(Emit *e, const Item *item, int nitem)
         for (int j = 0; j < nitem && !used; j++) {
             KNode one = *item[j].loop;
             one.next = NULL;
-            used = uses(&one, (BufId)i);
+            used = uses(e, &one, (BufId)i);
         }
         if (!used || (b->cls != BUF_SHARED && b->cls != BUF_PRIVATE))
             continue;
@@ -483,9 +484,12 @@ static void find_items(const Emit *e, const KNode *from, const KNode *to, Item *
                    "a loop outside of the team");
         gtc_assert(*n < MAX_ITEMS, "more than %d loops in a launch", MAX_ITEMS);
         const KNode *loop[MAX_TOGETHER];
-        Item *it = &item[(*n)++];
+        Item *it = &item[*n];
         it->loop = from;
         together(e, from, loop, &it->count);
+        if (it->count == 0)
+            continue;
+        (*n)++;
         it->blocks = it->count;
         if (from->bind == BIND_GRID) {
             it->blocks = size_ceil_div(it->count, e->k->threads);
@@ -498,8 +502,6 @@ static void put_item(Cuda *c, const Item *it, bool alone)
 {
     Emit *e = &c->e;
     const int64_t threads = size_mul(it->blocks, e->k->threads);
-    if (it->blocks == 0)
-        return;
     emit_line(e);
     if (alone)
         strbuf_add(e->out, "{\n");

@@ -12,6 +12,12 @@
 #include "tests/program_check.h"
 #include "tests/zoo_case.h"
 
+#if defined(GTC_SANITIZE)
+enum { EVERY = 4 }; /* kernels are compiled without sanitizers; what runs them is the same */
+#else
+enum { EVERY = 1 };
+#endif
+
 static void model_agrees(void **state)
 {
     const ZooCase *c = *state;
@@ -38,9 +44,10 @@ int main(void)
     enum { MOST = 64 };
     struct CMUnitTest tests[MOST];
     gtc_assert(zoo_cases <= MOST, "%d models", zoo_cases);
-    for (int i = 0; i < zoo_cases; i++)
-        tests[i] = (struct CMUnitTest){ .name = zoo_case[i].path,
-                                        .test_func = model_agrees,
-                                        .initial_state = (void *)(uintptr_t)&zoo_case[i] };
-    return _cmocka_run_group_tests("simt zoo", tests, (size_t)zoo_cases, NULL, NULL);
+    size_t n = 0;
+    for (int i = 0; i < zoo_cases; i += EVERY)
+        tests[n++] = (struct CMUnitTest){ .name = zoo_case[i].path,
+                                          .test_func = model_agrees,
+                                          .initial_state = (void *)(uintptr_t)&zoo_case[i] };
+    return _cmocka_run_group_tests("simt zoo", tests, n, NULL, NULL);
 }
