@@ -169,7 +169,7 @@ void simt_stop(SimtMachine *m, int line, const char *fmt, ...)
     if (m->failed)
         return;
     if (!line && m->pc && m->kernel)
-        simt_code_line(m->kernel->code, m->pc, &line);
+        line = simt_code_line(m->kernel->code, m->pc, m->rt.line);
     if (!line && !m->pc)
         line = m->line;
     m->failed = true;

@@ -4,8 +4,8 @@
  * A hook of -fsanitize=thread knows the address of an access, not its line; the line table of the
  * object (DWARF 4, .debug_line) does, and is read when a mistake is reported.  The kernel's source
  * stands in the text under a `#line 1 "NAME"`, so its rows are those of another file than the
- * prelude's, in which gtc_simt_bind is; for an access in an inlined function of the prelude it is
- * the last such row before it, which is the call. */
+ * prelude's, in which gtc_simt_bind is.  What the prelude touches counts as the line of its use, of
+ * which the prelude tells (gtc_at). */
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
@@ -217,26 +217,20 @@ static int64_t sleb(Reader *r)
 /* A search through the rows of one unit of the table. */
 typedef struct Search {
     uint64_t want; /* address */
-    uint64_t skip; /* a file whose rows do not count; 0: none */
-    uint64_t file; /* what is found: the last row that counts, in this sequence */
+    /* The last row: where it begins, and what is found. */
+    uint64_t address, file;
     int line;
-    uint64_t before; /* address of the last row, if `open` */
     bool open, found;
 } Search;
 
 static void row(Search *s, uint64_t address, uint64_t file, int64_t line, bool end)
 {
-    if (s->open && s->want >= s->before && s->want < address && s->line) {
-        s->found = true;
+    s->found = s->open && s->want >= s->address && s->want < address;
+    if (s->found)
         return;
-    }
-    if (end) {
-        s->line = 0;
-    } else if (file != s->skip) {
-        s->line = (int)line;
-        s->file = file;
-    }
-    s->before = address;
+    s->address = address;
+    s->file = file;
+    s->line = (int)line;
     s->open = !end;
 }
 
@@ -314,7 +308,6 @@ static void search_unit(Reader *r, Search *s)
     if (!line_range || !opcode_base || (size_t)(h.end - h.p) < opcode_base)
         return;
     s->open = false;
-    s->line = 0;
     run(r, s, step, line_base, line_range, opcode_base, lengths);
 }
 
@@ -333,10 +326,10 @@ static Reader section(const SimtCode *c, const char *name)
     return (Reader){ NULL, NULL };
 }
 
-static Search search(const SimtCode *c, uintptr_t address, uint64_t skip)
+static Search search(const SimtCode *c, uintptr_t address)
 {
     Reader all = section(c, ".debug_line");
-    Search s = { .want = address - c->base, .skip = skip };
+    Search s = { .want = address - c->base };
     while (all.p < all.end && !s.found) {
         const uint64_t n = number(&all, 4);
         if (n > (uint64_t)(all.end - all.p))
@@ -348,10 +341,11 @@ static Search search(const SimtCode *c, uintptr_t address, uint64_t skip)
     return s;
 }
 
-bool simt_code_line(const SimtCode *c, const void *pc, int *line)
+int simt_code_line(const SimtCode *c, const void *pc, int use)
 {
-    const Search prelude = search(c, c->bind, 0);
-    const Search s = search(c, (uintptr_t)pc - 1, prelude.file); /* pc is behind the call */
-    *line = s.found && prelude.found ? s.line : 0;
-    return *line != 0;
+    const Search prelude = search(c, c->bind);
+    const Search s = search(c, (uintptr_t)pc - 1); /* pc is behind the call */
+    if (!s.found || !prelude.found)
+        return 0;
+    return s.file == prelude.file ? use : s.line;
 }

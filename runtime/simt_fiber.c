@@ -214,21 +214,9 @@ SimtFiber *simt_fiber_host(SimtPool *p)
     return &p->host;
 }
 
-SimtFiber *simt_fiber_take(SimtPool *p, void (*entry)(void *arg), void *arg)
+/* The next switch to f begins it. */
+static void fiber_prepare(SimtFiber *f)
 {
-    const int i = p->nfree ? p->free[--p->nfree] : p->made;
-    SimtFiber *f = &p->fiber[i];
-    gtc_assert(i < p->n, "all %d fibers are taken", p->n);
-    if (i == p->made) {
-        f->stack = p->stacks + (size_t)i * SPACING + PAGE;
-        if (mprotect(f->stack, SIMT_STACK, PROT_READ | PROT_WRITE))
-            return NULL;
-        p->made++;
-    }
-    f->entry = entry;
-    f->arg = arg;
-    f->bottom = f->stack;
-    f->bytes = (size_t)(SIMT_STACK - i * STAGGER % SPREAD);
 #ifdef FIBER_ASAN
     __asan_unpoison_memory_region(f->stack, SIMT_STACK);
 #endif
@@ -255,6 +243,24 @@ SimtFiber *simt_fiber_take(SimtPool *p, void (*entry)(void *arg), void *arg)
 #endif
     f->sp = frame;
 #endif
+}
+
+SimtFiber *simt_fiber_take(SimtPool *p, void (*entry)(void *arg), void *arg)
+{
+    const int i = p->nfree ? p->free[--p->nfree] : p->made;
+    SimtFiber *f = &p->fiber[i];
+    gtc_assert(i < p->n, "all %d fibers are taken", p->n);
+    if (i == p->made) {
+        f->stack = p->stacks + (size_t)i * SPACING + PAGE;
+        if (mprotect(f->stack, SIMT_STACK, PROT_READ | PROT_WRITE))
+            return NULL;
+        p->made++;
+    }
+    f->entry = entry;
+    f->arg = arg;
+    f->bottom = f->stack;
+    f->bytes = (size_t)(SIMT_STACK - i * STAGGER % SPREAD);
+    fiber_prepare(f);
     return f;
 }
 

@@ -20,6 +20,7 @@ typedef struct SimtId {
 typedef struct SimtTable SimtTable;
 struct SimtTable {
     const SimtId *lane;
+    int line;
     void (*bar)(SimtTable *rt, int line);
     uint32_t (*shfl_xor)(SimtTable *rt, uint32_t v, int mask, int line);
     uint64_t *(*meet)(SimtTable *rt, uint64_t v, int line);
@@ -128,9 +129,9 @@ void simt_sync_fill(SimtTable *rt);
 /* The end of a launch: every counter is as the next launch wants it. */
 void simt_sync_end(SimtMachine *m);
 
-/* simt_code.c: the line of a kernel's text from which the code before pc came; false and 0 when it
- * is not known. */
-bool simt_code_line(const SimtCode *code, const void *pc, int *line);
+/* simt_code.c: the line of a kernel's text from which the code before pc came; `use` when it came
+ * from the prelude; 0 when it is not known. */
+int simt_code_line(const SimtCode *code, const void *pc, int use);
 /* Whether p lies in code's own constants. */
 bool simt_code_holds(const SimtCode *code, const void *p);
 

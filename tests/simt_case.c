@@ -96,6 +96,24 @@ static bool right_grid(void *const *b)
     return same(b[0], x, N);
 }
 
+static bool right_softmax(void *const *b)
+{
+    enum { ROWS = 5, COLS = 300 };
+    double want[ROWS * COLS + ROWS];
+    for (int r = 0; r < ROWS; r++) {
+        const float *x = (const float *)b[1] + COLS * r;
+        double sum = 0, most = x[0];
+        for (int c = 0; c < COLS; c++)
+            most = fmax(most, x[c]);
+        for (int c = 0; c < COLS; c++)
+            sum += exp(x[c] - most);
+        for (int c = 0; c < COLS; c++)
+            want[r * COLS + c] = exp(x[c] - most) / sum;
+        want[ROWS * COLS + r] = most;
+    }
+    return same(b[0], want, ROWS * COLS + ROWS);
+}
+
 static bool right_vector(void *const *b)
 {
     double want[1003];
@@ -127,6 +145,7 @@ const SimtCase simt_cases[] = {
     { "last", 7, 64, 260, false, { 16, 12000, 112, 4 }, 2, 8, right_last },
     { "tree", 20, 32, 0, false, { 4, 10240, 100, 24 }, 2, 8, right_tree },
     { "grid", 6, 64, 0, true, { 1536, 1536, 1536, 4 }, 2, 8, right_grid },
+    { "softmax", 5, 96, 24, false, { 6020, 6000 }, 2, 0, right_softmax },
     { "vector", 4, 64, 0, false, { 4012, 4012 }, 2, 0, right_vector },
     { "narrow", 1, 256, 256, false, { 768, 1024 }, 2, 0, right_narrow },
 };
