@@ -117,7 +117,8 @@ static void list_one(Ctx *cx, const CudaDriver *cu, const DeviceOps *ops, int i,
         return;
     cu->cuDeviceGetName(name, sizeof name, d.number);
     Ctx quiet = *cx; /* a GPU that is taken by another process has memory that cannot be asked */
-    free_bytes(&quiet, cu, d.number, &free, &total);
+    if (free_bytes(&quiet, cu, d.number, &free, &total) != ST_OK)
+        free = total = 0;
     const int major = ask(&d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
     const int minor = ask(&d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
     if (total == 0)
