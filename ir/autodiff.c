@@ -408,12 +408,36 @@ static Status expand_body(Ctx *cx, Arena *arena, Graph **body)
     return ST_OK;
 }
 
+/* What later grad nodes differentiate by. */
+static bool *asked_by(Arena *arena, const Graph *g)
+{
+    bool *asked = arena_array(arena, bool, g->nnode);
+    for (Ref r = 1; r < g->nnode; r++)
+        for (uint32_t k = 1; k < g->node[r].nargs && g->node[r].op == OP_grad; k++)
+            asked[g->node[r].arg[k]] = true;
+    return asked;
+}
+
+/* A gradient by one value may have gone into the gradient by another.  As results of a grad node
+ * they are apart, so who differentiates by one differentiates by a copy. */
+static Status take_result(Vjp *v, Ref value, bool asked, Ref *out)
+{
+    const Node copy = { .op = OP_reshape,
+                        .nargs = 1,
+                        .arg = &value,
+                        .type = v->b.g->node[value].type,
+                        .region = v->b.g->node[value].region };
+    *out = value;
+    return asked ? graph_add(v->b.cx, v->b.g, &copy, out) : ST_OK;
+}
+
 /* Copies in to v's graph, grad nodes expanded. */
 static Status expand(Vjp *v, const Graph *in, Arena *bodies)
 {
     Ctx *cx = v->b.cx;
     Ref *map = arena_array(v->scratch, Ref, in->nnode);
     Ref **result = arena_array(v->scratch, Ref *, in->nnode); /* of grad nodes */
+    const bool *asked = asked_by(v->scratch, in);
     for (Ref r = 1; r < in->nnode; r++) {
         Node n = in->node[r];
         Ref *arg = arena_array(v->scratch, Ref, n.nargs);
@@ -426,7 +450,7 @@ static Status expand(Vjp *v, const Graph *in, Arena *bodies)
             continue;
         }
         if (n.op == OP_get && result[n.arg[0]] != NULL) {
-            map[r] = result[n.arg[0]][n.attr.get.index];
+            TRY(take_result(v, result[n.arg[0]][n.attr.get.index], asked[r], &map[r]));
             continue;
         }
         if (n.op == OP_scan)

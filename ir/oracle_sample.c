@@ -5,7 +5,8 @@
  * about what the op errs by.  An element's spread over eight samples is its error with every
  * correlation in it, and its interval is cut to 16 spreads around the reference after each op, so
  * that it cannot run away, and decisions that are clear stay closed.  Where a sample would be
- * blind, as max and abs may take either side, it stands anywhere in the interval.
+ * blind, as max and abs may take either side, it stands anywhere in the interval.  Half of the
+ * samples flush what is subnormal, so that what stays at zero for ever is seen to.
  *
  * Eight samples decide as the reference does.  Eight others, where a decision is open, take the one
  * answer in four of them and the other in the rest, in one of the 70 ways there are to choose four
@@ -82,7 +83,9 @@ static Status evaluate(BoundCall *c, int which, Value *arg, Bounded *out)
             value_round_all(c->e, s);
         for (int64_t i = 0; i < n && dtype_is_float(c->n->type.dt); i++) {
             const double x = noise_of(s->at[i], self, k);
-            if (c->noise[i] == ANYWHERE)
+            if (k % 2 == 0 && fabs(s->at[i]) < 0x1p-126) /* as kernels flush: to a true zero */
+                s->at[i] = 0;
+            else if (c->noise[i] == ANYWHERE)
                 s->at[i] = span->lo.at[i] + (1 + x) / 2 * (span->hi.at[i] - span->lo.at[i]);
             else if (c->noise[i] != 0) /* inside: a square is never negative */
                 s->at[i] = fmin(fmax(s->at[i] + x * c->noise[i], span->lo.at[i]), span->hi.at[i]);
@@ -100,7 +103,9 @@ static bool is_seen(const BoundCall *c, const Bounded *out, int64_t i)
 }
 
 /* Takes the other answer of what is open in half of the samples.  What is open only behind another
- * decision the samples have gone through already; but none need have met it. */
+ * decision the samples have gone through already; but none need have met it.  The first sample
+ * decides as its own values say: where many decisions hang together (all of a row is flushed to
+ * zero and stays there), one at a time is not what happens. */
 static void go_either_way(BoundCall *c, Bounded *out)
 {
     const Ref self = (Ref)(c->n - c->e->g->node);
@@ -111,7 +116,7 @@ static void go_either_way(BoundCall *c, Bounded *out)
         if (isnan(other))
             continue;
         const unsigned half = half_of_samples(self, i);
-        for (int k = 0; k < ORACLE_SAMPLES; k++)
+        for (int k = 1; k < ORACLE_SAMPLES; k++)
             out->sample[SPAN_ALL][k].at[i] = half >> k & 1 ? other : out->ref.at[i];
     }
 }

@@ -366,7 +366,8 @@ static Ref nn_argmax(Grow *w, Type t, int n)
     s.dim[axis] = grow_extent(w, w->max_count / shape_count(&t.shape));
     if (s.dim[axis] < 1)
         return REF_NONE;
-    const Op op = grow_chance(w, 50) ? OP_amax : OP_amin;
+    const bool most = grow_chance(w, 50) || w->train; /* amin has no gradient */
+    const Op op = most ? OP_amax : OP_amin;
     const Ref y = build_argmax(&w->b, op, f32(w, s, n), axis);
     return build_scale(&w->b, build_cast(&w->b, y, DT_F32), 0x1p-5);
 }
