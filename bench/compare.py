@@ -4,6 +4,7 @@
 
     compare.py --gtc build/bench/bench-step --python VENV/bin/python --out bench/results/NAME
                [--nets mlp,gru] [--modes eager,default] [--rounds 5] [--seconds 3] [--threads 2]
+               [--device cpu|cuda]
 
 Writes NAME.json (every run) and NAME.md (the table).  VENV has PyTorch; nothing else is needed.
 
@@ -43,10 +44,11 @@ def arguments():
     p.add_argument("--python", required=True, help="a Python with PyTorch")
     p.add_argument("--out", required=True, help="path of the results, without suffix")
     p.add_argument("--nets", default=NETS)
-    p.add_argument("--modes", default="eager", help="of PyTorch: eager,channels_last,default,max-autotune")
+    p.add_argument("--modes", default="eager", help="of PyTorch: eager,channels_last,default,max-autotune,graph")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--seconds", type=float, default=3, help="timed steps of one process")
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     a = p.parse_args()
     if a.rounds < 1 or a.threads < 1:
         p.error("--rounds and --threads are at least 1")
@@ -135,7 +137,8 @@ def versions_describe(a):
     git = ["git", "-C", HERE]
     commit = first_line(git + ["rev-parse", "--short=12", "HEAD"])
     changed = run(git + ["status", "--porcelain"]) if commit != "not found" else ""
-    device = last_json(run([a.program, "doctor", "--json"]))["devices"][0]["description"]
+    devices = last_json(run([a.program, "doctor", "--json"]))["devices"]
+    device = next(d["description"] for d in devices if d["name"].split(":")[0] == a.device)
     python = run([a.python, "-c", "import platform, torch; "
                   "print(platform.python_version(), torch.__version__)"]).split()
     return {"gtc": first_line([a.program, "--version"]), "commit": commit,
@@ -160,12 +163,12 @@ def params_check(a, models):
 def net_measure(a, net, path):
     """All runs of a net."""
     def gtc(cache, seconds):
-        return last_json(run([a.gtc, path, "--seconds", str(seconds), "--threads", str(a.threads)],
-                             seconds, cache))
+        return last_json(run([a.gtc, path, "--seconds", str(seconds), "--threads", str(a.threads),
+                              "--device", a.device], seconds, cache))
 
     def torch(mode):
         return last_json(run([a.python, TORCH_STEP, path, "--mode", mode, "--seconds", str(a.seconds),
-                              "--threads", str(a.threads)], a.seconds))
+                              "--threads", str(a.threads), "--device", a.device], a.seconds))
 
     result = {"net": net, "load_before": os.getloadavg(), "rounds": []}
     watch = Watch()

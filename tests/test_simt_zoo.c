@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every zoo model's training step as CUDA kernels, one graph a step, run by the host in a GPU's
- * place: five steps with its own optimizer agree with the evaluator in every output, parameter and
- * state. */
+ * place, or by the device that GTC_GPU_DEVICE names: five steps with its own optimizer agree with
+ * the evaluator in every output, parameter and state. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -26,7 +27,10 @@ static void model_agrees(void **state)
     const Graph *g = zoo_graph(&z, c, BUILD_TRAIN);
     const ReferenceOptions ro = { .steps = 5, .seed = 12, .init = zoo_init, .init_arg = &z };
     Reference *ref = reference_new(&z.cx, g, &ro);
-    const ProgramCheck pc = { .mode = GTC_DEFAULT, .threads = 1, .device = "simt" };
+    const char *device = getenv("GTC_GPU_DEVICE");
+    const ProgramCheck pc = {
+        .mode = GTC_DEFAULT, .threads = 1, .device = device ? device : "simt"
+    };
     const ProgramVerdict v = program_check(&z.cx, ref, &pc);
     print_message("%s: %d kernels, %lld elements, %lld undecided, %lld loose; worst %.3f of a "
                   "bound, %.3f of an RMSE\n",

@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The nets of bench/nets in PyTorch, timed as bench-step times them in gtc.
 
-    torch_step.py NET [--mode eager|channels_last|default|max-autotune] [--threads N] [--seconds S]
+    torch_step.py NET [--mode eager|channels_last|default|max-autotune|graph] [--device cpu|cuda]
+                  [--threads N] [--seconds S]
     torch_step.py --params NET...       what each net has for parameters, without timing it
 
 NET is a name (bench/nets/NAME.json) or the path of a model.json.  One whole training step is
 zero_grad, forward, loss, backward, clip_grad_norm_, fused Adam.  Five steps warm up (the first one
 is cold_s, compilation by torch.compile included), then steps for S seconds; the last line is JSON.
+On a GPU a step ends when the GPU has done it, and `graph` is the eager step captured by hand as one
+CUDA graph and replayed.
 
 The net is built from the same file that gtc reads, so the two cannot drift apart; a layer, key or
 value that has no counterpart here is an error.  gtc's tensors are channels-last, PyTorch's
@@ -21,7 +24,7 @@ import sys
 import time
 
 NETS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "nets")
-MODES = ["eager", "channels_last", "default", "max-autotune"]
+MODES = ["eager", "channels_last", "default", "max-autotune", "graph"]
 WARM_UP, MOST_STEPS = 5, 4000
 
 
@@ -29,12 +32,15 @@ def arguments():
     p = argparse.ArgumentParser(description="time one training step in PyTorch")
     p.add_argument("net", nargs="+", help="a name in bench/nets or a model.json")
     p.add_argument("--mode", choices=MODES, default="eager")
+    p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--seconds", type=float, default=3)
     p.add_argument("--params", action="store_true", help="print parameter counts only")
     a = p.parse_args()
     if len(a.net) > 1 and not a.params:
         p.error("one net at a time")
+    if a.mode == "graph" and a.device != "cuda":
+        p.error("a graph is for cuda")
     return a
 
 
@@ -211,6 +217,7 @@ def net_step(model, mode):
     """The training step as a function, and the number of parameters."""
     net, channels_second = net_build(model)
     x, y, loss = net_data(model, channels_second)
+    net, x, y = (t.to(ARGS.device) for t in (net, x, y))
     if mode == "channels_last":
         if x.dim() != 4:
             raise SystemExit("channels_last is for nets of 2-d convolutions")
@@ -219,7 +226,8 @@ def net_step(model, mode):
     if optimizer["type"] != "adam" or set(optimizer) - {"type", "learning_rate"}:
         raise SystemExit("only plain adam here")
     params = list(net.parameters())
-    adam = torch.optim.Adam(params, optimizer["learning_rate"], fused=True)
+    adam = torch.optim.Adam(params, optimizer["learning_rate"], fused=True,
+                            capturable=mode == "graph")
     clip = model["train"]["clip_norm"]
     forward = net
     if mode in ("default", "max-autotune"):
@@ -231,7 +239,31 @@ def net_step(model, mode):
         nn.utils.clip_grad_norm_(params, clip)
         adam.step()
 
+    if ARGS.device == "cuda":
+        step = graphed(step) if mode == "graph" else step
+        step = synchronized(step)
     return step, sum(p.numel() for p in params)
+
+
+def synchronized(step):
+    def whole():
+        step()
+        torch.cuda.synchronize()
+    return whole
+
+
+def graphed(step):
+    """The step as one CUDA graph, captured after a warm-up on a side stream, as PyTorch's notes say."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
 def main():
@@ -260,6 +292,7 @@ def main():
         "fw": "torch", "wl": model["name"], "mode": ARGS.mode, "nt": torch.get_num_threads(),
         **{key: float(f"{ms[i]:.4g}") for key, i in at.items()}, "n": n,
         "params": params, "cold_s": round(cold, 3), "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if ARGS.device == "cuda" else "cpu",
     }))
     return 0
 
