@@ -4,9 +4,9 @@
  * some seconds; prints one JSON line.
  *
  *     bench-step MODEL.json [--seconds S] [--threads N] [--device NAME] [--mode eager|default]
- *                [--profile] [--set k=v]
+ *                [--skip PASSES] [--predict] [--profile] [--set k=v]
  *
- * --profile prints what each kernel takes, the slowest first, to stderr. */
+ * --skip leaves passes out, --predict times the program that predicts; --profile prints what each kernel takes, the slowest first, to stderr. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,10 +29,10 @@ static int by_value(const void *a, const void *b)
 }
 
 typedef struct Args {
-    const char *model, *mode, *device, *set[32];
+    const char *model, *mode, *device, *skip, *set[32];
     int threads, nset;
     double seconds;
-    bool profile;
+    bool profile, predict;
 } Args;
 
 static bool args_read(int argc, char **argv, Args *a)
@@ -42,6 +42,10 @@ static bool args_read(int argc, char **argv, Args *a)
         const bool more = i + 1 < argc;
         if (!strcmp(argv[i], "--profile"))
             a->profile = true;
+        else if (!strcmp(argv[i], "--predict"))
+            a->predict = true;
+        else if (!strcmp(argv[i], "--skip") && more)
+            a->skip = argv[++i];
         else if (!strcmp(argv[i], "--seconds") && more)
             a->seconds = atof(argv[++i]);
         else if (!strcmp(argv[i], "--threads") && more)
@@ -96,8 +100,10 @@ static Status bench(Ctx *cx, const Args *a)
     TRY(model_load(cx, a->model, a->set, a->nset, &m));
     TRY(data_open(cx, &m->data, NULL, 0, 1, NULL, &data));
     TRY(gtc_device_open(cx, a->device, a->threads, &device));
-    const GtcOptions opt = { .mode = !strcmp(a->mode, "eager") ? GTC_EAGER : GTC_DEFAULT };
-    TRY(session_open(cx, m, data_shape(data), device, &opt, SESSION_TRAIN, &s));
+    const GtcOptions opt = { .mode = !strcmp(a->mode, "eager") ? GTC_EAGER : GTC_DEFAULT,
+                             .skip_passes = a->skip };
+    const unsigned kinds = SESSION_TRAIN | (a->predict ? SESSION_PREDICT : 0);
+    TRY(session_open(cx, m, data_shape(data), device, &opt, kinds, &s));
     TRY(session_init(cx, s));
     TRY(loader_open(cx, data, SPLIT_TRAIN, m->train.batch_size, true, 1, &loader));
     void *const *x;
@@ -106,7 +112,7 @@ static Status bench(Ctx *cx, const Args *a)
     TRY(loader_next(cx, loader, x, session_input(s, BUILD_TRAIN, "y"), &rows));
     *(int32_t *)session_input(s, BUILD_TRAIN, "rows") = rows;
     *(float *)session_input(s, BUILD_TRAIN, "lr") = 1e-3f;
-    GtcProgram *p = s->program[BUILD_TRAIN];
+    GtcProgram *p = s->program[a->predict ? BUILD_PREDICT : BUILD_TRAIN];
     for (int i = 0; i < 5; i++)
         TRY(gtc_program_run(cx, p));
     enum { MOST = 4000 };
@@ -140,7 +146,8 @@ int main(int argc, char **argv)
     Args a;
     if (!args_read(argc, argv, &a)) {
         fprintf(stderr, "usage: bench-step MODEL.json [--seconds S] [--threads N] [--device NAME] "
-                        "[--mode eager|default] [--profile] [--set k=v]\n");
+                        "[--mode eager|default] [--skip PASSES] [--predict] [--profile] "
+                        "[--set k=v]\n");
         return 2;
     }
     Ctx cx;

@@ -3,9 +3,9 @@
  *
  * A unit is a root with the reductions it uses.  Units over the same axes that follow each other
  * become one nest, run tile by tile; so do units that stand apart, when they have something to read
- * in common and nothing between them is in the way.  A unit without axes, which is one number, goes
- * to the front as far as what it reads allows: so the factors that many loops share do not cut
- * those loops in two.
+ * in common and nothing between them is in the way.  A small unit, one number or a vector that only
+ * the kernel reads, goes to the front as far as what it reads allows: so the factors that many loops
+ * share do not cut those loops in two.
  *
  * Maps that share no read stay loops of their own, since one loop over many streams is slower than
  * many loops over few. */
@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "ir/base/bug.h"
+#include "ir/base/size.h"
 
 typedef struct Units {
     Arena *arena;
@@ -182,6 +183,16 @@ static bool is_sum(const Nest *n)
     return n->naxis == 0 && n->nred > 0 && n->when == WHEN_PLAIN;
 }
 
+/* So little, and for readers in the kernel alone, that each thread may compute it for itself. */
+static bool is_small(const Units *us, const Nest *u)
+{
+    enum { SMALL = 2048 };
+    int64_t points = 1;
+    for (int i = 0; i < u->naxis && points <= SMALL; i++)
+        points = size_mul(points, ix_var_count(us->s->pool, u->axis[i]));
+    return !u->nred && u->when == WHEN_PLAIN && points <= SMALL && is_internal(us, u);
+}
+
 static void place(Units *us, const Nest *u)
 {
     Stages *s = us->s;
@@ -191,7 +202,7 @@ static void place(Units *us, const Nest *u)
     const bool adds = s->stage[u->root[0]].adds;
     nest_reads(us, u, false, all);
     nest_reads(us, u, true, moving);
-    const bool number = u->naxis == 0 && !u->nred && u->when == WHEN_PLAIN && is_internal(us, u);
+    const bool number = u->naxis == 0 && is_small(us, u);
     bool any = false;
     for (size_t w = 0; w < us->words; w++)
         any |= moving[w] != 0;
@@ -218,8 +229,9 @@ static void place(Units *us, const Nest *u)
             break;
         after = at;
     }
+    const bool front = is_small(us, u);
     int at = us->n;
-    while (at > after && (number || is_sum(&us->nest[at - 1])))
+    while (at > after && (front || is_sum(&us->nest[at - 1])))
         at--;
     nest_insert(us, at, u);
 }
