@@ -133,7 +133,8 @@ static Status save(Train *t, bool best)
     if (st == ST_OK)
         st = bundle_save_last(t->cx, t->call->dir, c);
     checkpoint_free(c);
-    t->saved_at = now();
+    if (st == ST_OK)
+        t->saved_at = now();
     return st;
 }
 
@@ -467,8 +468,10 @@ static Status begin(Train *t)
         TRY(t->call->ready(t->call->ready_arg));
     TRY(report_metrics_start(t->cx, t->call->dir, t->st.epoch, score_name(t)));
     *t->lr = (float)model_learning_rate(t->s->model, t->st.step, t->total_steps);
+    if (!t->call->resume)
+        return save(t, false); /* from now on there is always one */
     t->saved_at = now();
-    return t->call->resume ? ST_OK : save(t, false); /* from now on there is always one */
+    return ST_OK;
 }
 
 static Status write_result(Train *t, const TrainResult *r, const Strbuf *csv)
@@ -540,6 +543,9 @@ Status train_run(Ctx *cx, Session *s, const Data *d, const TrainCall *call, Aren
     loader_close(t.loader);
     if (st != ST_OK)
         report_log_note(log, cx->msg);
+    if ((st == ST_ENV || st == ST_MEMORY) && t.saved_at > 0) /* the device, not the run, is at fault */
+        log_say(cx, LOG_WARN, "%s holds the last good checkpoint (gtc train --resume=%s)",
+                call->dir, call->dir);
     report_log_close(cx, log);
     return st;
 }
