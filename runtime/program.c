@@ -58,8 +58,14 @@ struct GtcProgram {
     void **owned, **pinned; /* memory to give back, the device's and the host's */
     unsigned nowned, owned_cap, npinned, pinned_cap;
     int64_t submitted, collected; /* runs */
+    char *in_host, *out_host;     /* what the caller sees of schedule.in and out */
     GtcProgramInfo info;
 };
+
+typedef struct PortBlock { /* all batch inputs, or all outputs */
+    char *device, *host;
+    int64_t used;
+} PortBlock;
 
 /* What binding works with; in its own arena. */
 typedef struct Bind {
@@ -74,6 +80,7 @@ typedef struct Bind {
     int32_t *slot_base; /* by Ref: an input's slot, a fusion's first */
     Slot *slot;
     unsigned nslot, slot_cap;
+    PortBlock in, out;
     Copy *copy;
     unsigned ncopy, copy_cap;
     MemBuf *buf, *work;
@@ -133,37 +140,66 @@ static void *pin(Bind *b, int64_t bytes)
     return at;
 }
 
-/* The host's side of a batch input or output, of which the device's is there: one for the caller,
- * and one in each slot.  *host is NULL when there is no memory. */
-static void transfer_add(Bind *b, bool in, void *device, int64_t bytes, void **host)
+/* Where the device has its own memory, all batch inputs lie in one block there, which one copy
+ * fills, and all outputs in another.  Each has its like on the host: one for the caller, one in
+ * each slot. */
+static Status ports_alloc(Bind *b, PortBlock *block, int64_t bytes, Transfer **slots, int *nslot)
 {
     GtcProgram *p = b->p;
-    Schedule *s = &p->schedule;
-    *host = device;
-    if (!p->d->ops->copy || !device)
-        return;
-    const int at = in ? s->nin++ : s->nout++, most = (int)(in ? b->g->ninput : b->g->nout);
-    for (int k = 0; k < DEPTH; k++) {
-        void *slot = pin(b, bytes);
-        (in ? s->in : s->out)[k * most + at] = (Transfer){ slot, device, bytes };
-        if (!slot) {
-            *host = NULL;
-            return;
-        }
+    if (!p->d->ops->copy || bytes == 0)
+        return ST_OK;
+    Transfer *t = *slots = arena_array(p->arena, Transfer, DEPTH);
+    bool room = (block->device = own(b, bytes)) != NULL && (block->host = pin(b, bytes)) != NULL;
+    for (int k = 0; k < DEPTH && room; k++) {
+        t[k] = (Transfer){ pin(b, bytes), block->device, bytes };
+        room = t[k].host != NULL;
     }
-    *host = pin(b, bytes);
+    if (!room)
+        return FAIL(b->cx, MEMORY, "no memory for a batch and its results: %lld bytes%s",
+                    (long long)bytes, p->d->trouble);
+    *nslot = 1;
+    return ST_OK;
 }
 
-/* Slots were laid out for as many inputs and outputs as there can be. */
-static void transfers_pack(Bind *b)
+enum { PORT_ALIGN = 256 };
+
+static int64_t port_bytes(const Type *t)
 {
-    Schedule *s = &b->p->schedule;
-    s->depth = b->p->d->ops->copy ? DEPTH : 1;
-    for (int k = 1; k < s->depth; k++) {
-        memmove(s->in + k * s->nin, s->in + k * (int)b->g->ninput, (size_t)s->nin * sizeof *s->in);
-        memmove(s->out + k * s->nout, s->out + k * (int)b->g->nout,
-                (size_t)s->nout * sizeof *s->out);
-    }
+    const int64_t bytes = type_bytes(t);
+    return size_round_up(bytes > 0 ? bytes : 1, PORT_ALIGN);
+}
+
+static Status ports_make(Bind *b)
+{
+    const Graph *g = b->g;
+    GtcProgram *p = b->p;
+    Schedule *s = &p->schedule;
+    int64_t in = 0, out = 0;
+    s->depth = p->d->ops->copy ? DEPTH : 1;
+    for (uint32_t i = 0; i < g->ninput; i++)
+        if (g->node[g->input[i]].attr.input.kind == INPUT_batch)
+            in = size_add(in, port_bytes(&g->node[g->input[i]].type));
+    for (uint32_t i = 0; i < g->nout; i++)
+        if (!g->out[i].replaces) {
+            const Type t = graph_result_type(g, g->out[i].value, 0);
+            out = size_add(out, port_bytes(&t));
+        }
+    TRY(ports_alloc(b, &b->in, in, &s->in, &s->nin));
+    TRY(ports_alloc(b, &b->out, out, &s->out, &s->nout));
+    p->in_host = b->in.host;
+    p->out_host = b->out.host;
+    return ST_OK;
+}
+
+/* The place of the next input or output on the device, and where the caller sees it. */
+static void *port_place(Bind *b, PortBlock *block, const Type *t, void **host)
+{
+    if (!b->p->d->ops->copy)
+        return *host = own(b, type_bytes(t));
+    const int64_t at = block->used;
+    block->used += port_bytes(t);
+    *host = block->host + at;
+    return block->device + at;
 }
 
 static Status bind_input(Bind *b, Ref r)
@@ -179,9 +215,8 @@ static Status bind_input(Bind *b, Ref r)
         return ST_OK;
     }
     void *host;
-    s->fixed = own(b, s->bytes);
-    transfer_add(b, true, s->fixed, s->bytes, &host);
-    if (!host)
+    s->fixed = port_place(b, &b->in, &n->type, &host);
+    if (!s->fixed)
         return FAIL(b->cx, MEMORY, "no memory for input %s: %s%s", n->name, type_str(&n->type),
                     p->d->trouble);
     p->info.arena_bytes = size_add(p->info.arena_bytes, s->bytes);
@@ -196,8 +231,6 @@ static Status find_slots(Bind *b)
     b->slot_base = arena_array(b->arena, int32_t, g->nnode);
     b->fusion = arena_array(b->arena, Ref, b->nk);
     b->p->in = arena_array(b->p->arena, Port, g->ninput);
-    b->p->schedule.in = arena_array(b->p->arena, Transfer, DEPTH * g->ninput);
-    b->p->schedule.out = arena_array(b->p->arena, Transfer, DEPTH * g->nout);
     for (Ref r = 1; r < g->nnode; r++) {
         const Node *n = &g->node[r];
         if (n->op == OP_input) {
@@ -289,9 +322,8 @@ static Status bind_plain(Bind *b, const Output *o, GtcTensor *t, int32_t *slot)
         copy_add(b, from, at);
         s = &b->slot[at];
     }
-    s->fixed = own(b, s->bytes);
-    transfer_add(b, false, s->fixed, s->bytes, &t->data);
-    if (!t->data)
+    s->fixed = port_place(b, &b->out, &s->type, &t->data);
+    if (!s->fixed)
         return FAIL(b->cx, MEMORY, "no memory for output %s: %s%s", t->name, type_str(&t->type),
                     b->p->d->trouble);
     b->p->info.arena_bytes = size_add(b->p->info.arena_bytes, s->bytes);
@@ -638,6 +670,7 @@ static Status program_build(Bind *b, bool no_cache)
 {
     GtcProgram *p = b->p;
     Code *code = arena_array(b->arena, Code, b->nk);
+    TRY(ports_make(b));
     TRY(find_slots(b));
     const char **layers = arena_array(p->arena, const char *, b->nk);
     for (int i = 0; i < b->nk; i++)
@@ -647,7 +680,6 @@ static Status program_build(Bind *b, bool no_cache)
     TRY(keep_graph(b, code));
     describe_kernels(b, code, layers);
     TRY(bind_outputs(b));
-    transfers_pack(b);
     stage_copies(b);
     int32_t **slots = arena_array(b->arena, int32_t *, b->nk + (int)b->ncopy);
     order_steps(b, code, slots);
@@ -698,23 +730,15 @@ int gtc_program_depth(const GtcProgram *p)
 static void fill_slot(GtcProgram *p, int slot)
 {
     const Schedule *s = &p->schedule;
-    for (int i = 0; i < s->nin; i++) {
-        const Transfer *t = &s->in[slot * s->nin + i];
-        memcpy(t->host, p->in[i].tensor.data, (size_t)t->bytes);
-    }
+    if (s->nin)
+        memcpy(s->in[slot].host, p->in_host, (size_t)s->in[slot].bytes);
 }
 
 static void empty_slot(GtcProgram *p, int slot)
 {
     const Schedule *s = &p->schedule;
-    int at = 0;
-    for (int i = 0; i < p->nout && s->nout; i++) {
-        const Transfer *t = &s->out[slot * s->nout + at];
-        if (!p->out[i].tensor.data)
-            continue; /* in the store */
-        memcpy(p->out[i].tensor.data, t->host, (size_t)t->bytes);
-        at++;
-    }
+    if (s->nout)
+        memcpy(p->out_host, s->out[slot].host, (size_t)s->out[slot].bytes);
 }
 
 Status gtc_program_submit(Ctx *cx, GtcProgram *p)
