@@ -196,22 +196,17 @@ static Status open_context(Ctx *cx, CudaDevice *d, const DeviceCall *call)
     return ST_OK;
 }
 
-static void fill_target(CudaDevice *d)
+Target cuda_target(int units, int64_t smem_bytes, int64_t l2_bytes)
 {
-    d->base.target = (Target){
+    return (Target){
         .lanes = 1,
-        .threads = ask(d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
-        .smem_bytes = ask(d, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN),
-        .l2_bytes = ask(d, CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE),
+        .threads = units > 1 ? units : 1,
+        .smem_bytes = smem_bytes > STATIC_SMEM ? smem_bytes : STATIC_SMEM,
+        .l2_bytes = l2_bytes,
         .most_args = 4096 / sizeof(CUdeviceptr) - 2,
         .launch_ops = 5e7,
         .refuse = kernel_refuse_cuda,
     };
-    Target *t = &d->base.target;
-    if (t->threads < 1)
-        t->threads = 1;
-    if (t->smem_bytes < STATIC_SMEM)
-        t->smem_bytes = STATIC_SMEM;
 }
 
 static void describe(CudaDevice *d, int index, int count, bool chosen, const char *compiler)
@@ -279,7 +274,9 @@ static Status open_rest(Ctx *cx, CudaDevice *d, const DeviceCall *call,
     TRY(cache_open(cx, &d->cache));
     TRY(open_maker(cx, d));
     TRY(open_context(cx, d, call));
-    fill_target(d);
+    d->base.target = cuda_target(ask(d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
+                                 ask(d, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN),
+                                 ask(d, CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE));
     describe(d, index, count, call->gpu < 0, d->maker->name);
     return ST_OK;
 }

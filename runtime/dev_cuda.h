@@ -16,4 +16,7 @@ Status cuda_open_gpu(Ctx *cx, const CudaDriver *cu, const DeviceCall *call, GtcD
 Status cuda_open_simt(Ctx *cx, const CudaDriver *cu, bool shadow, const DeviceCall *call,
                       GtcDevice **out);
 
+/* What plans may know of a GPU with so many multiprocessors, and bytes of shared memory a block. */
+Target cuda_target(int units, int64_t smem_bytes, int64_t l2_bytes);
+
 #endif

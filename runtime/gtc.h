@@ -44,6 +44,11 @@ const char *
 gtc_device_describe(const GtcDevice *d); /* "cpu: 2 threads, AVX-512 (16 lanes), gcc 12.2.0" */
 int gtc_device_threads(const GtcDevice *d); /* of a GPU: multiprocessors */
 
+/* Devices that plan and spell kernels and run none (ST_USAGE): for one that is open, or for a GPU
+ * of that architecture, "sm_80" (NULL: sm_90). */
+Status gtc_device_open_text(Ctx *cx, const GtcDevice *like, GtcDevice **out);
+Status gtc_device_open_arch(Ctx *cx, const char *arch, GtcDevice **out);
+
 /* The devices of this machine: the CPU, each GPU, the host in a GPU's place.  Returns how many there
  * are, at most max. */
 typedef struct GtcDeviceInfo {
@@ -145,6 +150,19 @@ const char *gtc_program_fused_text(const GtcProgram *p);      /* the graph after
 /* Milliseconds of each kernel, summed over `runs` runs (thread 0's clock).  ms has info.kernels
  * entries. */
 Status gtc_program_profile(Ctx *cx, GtcProgram *p, int runs, double *ms);
+
+/* A program of a device of text, written down as a folder of C that runs without gtc: its kernels,
+ * steps and memory, the store's tensors as they are, some batches, a Makefile.  The program has an
+ * output `loss`.  docs/apps.md. */
+typedef struct GtcApp {
+    const char *dir;          /* made where it is missing; what it has of these names is replaced */
+    const char *const *layer; /* names by ordinal, for comments */
+    int nlayer;
+    int batches;                               /* at least 1 */
+    Status (*fill)(Ctx *cx, void *arg, int i); /* puts batch i, in turn, into the program's inputs */
+    void *arg;
+} GtcApp;
+Status gtc_program_write(Ctx *cx, GtcProgram *p, GtcStore *s, const GtcApp *app);
 
 /* IR text in, IR text out: parses text (file is for messages), runs the passes that opt asks for
  * (all of the mode's when it names none) and prints the graph.  opt.c or compile.c. */

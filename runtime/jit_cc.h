@@ -10,9 +10,9 @@
 typedef struct Jit Jit;
 
 typedef void KernelFn(void *const *arg, const gtc_team *team);
-typedef enum CodeFrom { CODE_COMPILED, CODE_CACHED, CODE_NONE } CodeFrom;
+typedef enum CodeFrom { CODE_COMPILED, CODE_CACHED, CODE_NONE, CODE_TEXT } CodeFrom;
 typedef struct Code {
-    KernelFn *fn; /* NULL with CODE_NONE: no compiler took it */
+    KernelFn *fn; /* NULL with CODE_NONE: no compiler took it; CODE_TEXT: none was asked */
     CodeFrom from;
 } Code;
 

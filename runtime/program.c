@@ -55,7 +55,9 @@ struct GtcProgram {
     Schedule schedule;
     Port *in, *out;
     int nin, nout;
-    void **owned, **pinned; /* memory to give back, the device's and the host's */
+    const Kernel *code; /* [info.kernels]: of each name, source and launches */
+    ProgramBlock *owned; /* memory to give back, the device's */
+    void **pinned;       /* and the host's */
     unsigned nowned, owned_cap, npinned, pinned_cap;
     int64_t submitted, collected; /* runs */
     char *in_host, *out_host;     /* what the caller sees of schedule.in and out */
@@ -124,7 +126,7 @@ static void *own(Bind *b, int64_t bytes)
     void *at = p->d->ops->alloc(p->d, MEMORY_DEVICE, bytes > 64 ? bytes : 64);
     if (at) {
         arena_grow(p->arena, p->owned, p->nowned, p->owned_cap);
-        p->owned[p->nowned++] = at;
+        p->owned[p->nowned++] = (ProgramBlock){ at, bytes };
     }
     return at;
 }
@@ -621,9 +623,26 @@ static const char *keep(Arena *arena, const char *s)
     return arena_strdup(arena, s ? s : "");
 }
 
+/* What ProgramView says of a kernel. */
+static Kernel keep_code(Arena *arena, const Kernel *k, const GtcKernelInfo *info)
+{
+    Launch *launch = arena_array(arena, Launch, k->nlaunch);
+    for (int i = 0; i < k->nlaunch; i++) {
+        launch[i] = k->launch[i];
+        launch[i].entry = keep(arena, k->launch[i].entry);
+    }
+    return (Kernel){ .name = info->name,
+                     .label = info->label,
+                     .source = info->source,
+                     .launch = launch,
+                     .nlaunch = k->nlaunch };
+}
+
 static void describe_kernels(Bind *b, const Code *code, const char *const *layers)
 {
     GtcProgram *p = b->p;
+    Kernel *kept = arena_array(p->arena, Kernel, b->nk);
+    p->code = kept;
     p->kernel = arena_array(p->arena, GtcKernelInfo, b->nk);
     for (int i = 0; i < b->nk; i++) {
         const Kernel *k = &b->k[i];
@@ -639,6 +658,7 @@ static void describe_kernels(Bind *b, const Code *code, const char *const *layer
             .bytes = k->bytes,
             .interpreted = code[i].from == CODE_NONE,
         };
+        kept[i] = keep_code(p->arena, k, &p->kernel[i]);
         p->info.compiled += code[i].from == CODE_COMPILED;
         p->info.cached += code[i].from == CODE_CACHED;
         p->info.interpreted += code[i].from == CODE_NONE;
@@ -712,7 +732,7 @@ void gtc_program_destroy(GtcProgram *p)
         return;
     p->d->ops->unload(p->d, p->schedule.module); /* first: it waits for what is under way */
     for (unsigned i = 0; i < p->nowned; i++)
-        p->d->ops->release(p->d, MEMORY_DEVICE, p->owned[i]);
+        p->d->ops->release(p->d, MEMORY_DEVICE, p->owned[i].at);
     for (unsigned i = 0; i < p->npinned; i++)
         p->d->ops->release(p->d, MEMORY_PINNED, p->pinned[i]);
     arena_free(p->arena);
@@ -823,6 +843,11 @@ GtcKernelInfo gtc_program_kernel(const GtcProgram *p, int i)
 const char *gtc_program_fused_text(const GtcProgram *p)
 {
     return p->fused_text;
+}
+
+ProgramView program_view(const GtcProgram *p)
+{
+    return (ProgramView){ p->d, &p->schedule, p->code, p->info.kernels, p->owned, (int)p->nowned };
 }
 
 void program_set_info(GtcProgram *p, int ops, double compile_ms)

@@ -17,6 +17,21 @@ void program_set_info(GtcProgram *p, int ops, double compile_ms);
 /* For tests: the barriers of one run. */
 int program_barriers(const GtcProgram *p);
 
+/* What it takes to write a program down.  It lives as long as the program. */
+typedef struct ProgramBlock { /* memory of the program's own: inputs, outputs, values, workspace */
+    void *at;
+    int64_t bytes;
+} ProgramBlock;
+typedef struct ProgramView {
+    const GtcDevice *d;
+    const Schedule *schedule;
+    const Kernel *kernel; /* of each name, label, source and launches; no more */
+    int nkernel;
+    const ProgramBlock *block;
+    int nblock;
+} ProgramView;
+ProgramView program_view(const GtcProgram *p);
+
 /* Where the device has the tensor of that name, which is added zeroed when the store has none;
  * ST_TYPE when its type differs. */
 Status store_tensor(Ctx *cx, GtcStore *s, const char *name, InputKind kind, const Type *type,
