@@ -104,15 +104,66 @@ static Status parse_kind(Cli *c, BuildKind *out)
     return FAIL(&c->cx, USAGE, "--program: wants train, eval or predict, got '%s'", name);
 }
 
+static bool starts_with(const char *s, const char *start)
+{
+    return strncmp(s, start, strlen(start)) == 0;
+}
+
+/* A device of that kind which only writes: as the one that --device names, if it is of the kind,
+ * else as this machine's CPU, or a GPU that need not be here. */
+static Status open_text(Cli *c, bool cuda, GtcDevice **out)
+{
+    const char *spec = options_text(c->o, OPT_device, "auto"),
+               *arch = options_text(c->o, OPT_arch, NULL);
+    const bool gpu = starts_with(spec, "cuda") || starts_with(spec, "simt");
+    GtcDevice *like = NULL;
+    if (arch && !cuda)
+        return FAIL(&c->cx, USAGE, "--arch %.40s: C kernels are for this machine's CPU", arch);
+    if (cuda && (arch || !gpu))
+        return gtc_device_open_arch(&c->cx, arch, out);
+    if (gpu != cuda)
+        return FAIL(&c->cx, USAGE, "--device %.40s has no C kernels: wants cpu", spec);
+    if (cuda)
+        TRY(work_device(c, &like));
+    else
+        TRY(gtc_device_open(&c->cx, "cpu", (int)options_int(c->o, OPT_threads, 0), &like));
+    const Status st = gtc_device_open_text(&c->cx, like, out);
+    gtc_device_close(like);
+    return st;
+}
+
+static Status emit_app(Cli *c, Work *w)
+{
+    if (options_flag(c->o, OPT_graph) || options_flag(c->o, OPT_plan) ||
+        options_flag(c->o, OPT_kernels) || options_text(c->o, OPT_program, NULL))
+        return FAIL(&c->cx, USAGE,
+                    "--target %s writes the training step: --program, --graph, --plan and "
+                    "--kernels are not for it",
+                    options_text(c->o, OPT_target, ""));
+    return work_write_app(c, w);
+}
+
 static Status emit(Cli *c, Work *w, Strbuf *out)
 {
+    const char *target = options_text(c->o, OPT_target, NULL);
+    const bool cuda = target && starts_with(target, "cuda"), app = target && strstr(target, "-app");
     BuildKind kind = BUILD_TRAIN;
     TRY(parse_kind(c, &kind));
+    if (target && strcmp(target, "c") != 0 && strcmp(target, "cuda") != 0 &&
+        strcmp(target, "c-app") != 0 && strcmp(target, "cuda-app") != 0)
+        return FAIL(&c->cx, USAGE, "--target: wants c, cuda, c-app or cuda-app, got '%.40s'",
+                    target);
     TRY(work_open_model(c, w, c->o->arg));
+    if (target)
+        TRY(open_text(c, cuda, &w->device));
+    if (app)
+        return emit_app(c, w);
     TRY(work_open_shape(c, w));
     TRY(work_open_session(c, w, 1u << kind));
     Emit e = { .c = c, .p = w->session->program[kind] };
     TRY(model_layers(&c->cx, w->model, w->shape, c->o->arena, &e.layer, &e.nlayer));
+    if (target)
+        strbuf_printf(out, "// %s\n", gtc_device_describe(w->device));
     if (options_flag(c->o, OPT_graph))
         strbuf_add(out, gtc_program_fused_text(e.p));
     if (options_flag(c->o, OPT_plan))

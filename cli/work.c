@@ -251,7 +251,8 @@ Status work_open_device(Cli *c, Work *w)
 
 Status work_open_session(Cli *c, Work *w, unsigned kinds)
 {
-    TRY(work_open_device(c, w));
+    if (!w->device)
+        TRY(work_open_device(c, w));
     return session_open(&c->cx, w->model, w->shape, w->device, &w->opt, kinds, &w->session);
 }
 

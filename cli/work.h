@@ -34,7 +34,9 @@ Status work_open_device(Cli *c, Work *w);
 Status work_device(Cli *c, GtcDevice **out);
 /* Tries out a GPU, a line and a JSON object each thing; ok: nothing was wrong. */
 Status doctor_gpu(Cli *c, GtcDevice *d, bool *ok);
-Status work_open_session(Cli *c, Work *w, unsigned kinds);
+Status work_open_session(Cli *c, Work *w, unsigned kinds); /* and the device, if none is open */
+/* emit_app.c.  The training step as a folder of C for w->device, one of text. */
+Status work_write_app(Cli *c, Work *w);
 void work_close(Work *w);
 
 /* The plan of a model: .gtc/NAME.plan.json, or --out. */
