@@ -325,6 +325,8 @@ static Status check(Ctx *cx, const SimtMachine *m, const SimtLaunch *l)
 Status simt_launch(Ctx *cx, SimtMachine *m, const SimtLaunch *l)
 {
     TRY(check(cx, m, l));
+    gtc_assert(m->shadow.op || !m->opt.shadow, "%s: a launch before simt_op_begin",
+               l->kernel->name);
     m->kernel = l->kernel;
     m->arg = l->arg;
     m->threads = l->threads;
@@ -402,7 +404,6 @@ Status simt_create(Ctx *cx, const SimtOptions *opt, SimtMachine **out)
         *out = NULL;
         return s;
     }
-    simt_op_begin(m, 1, "an earlier launch", NULL);
     return ST_OK;
 }
 

@@ -94,11 +94,14 @@ enum { SIMT_MAX_OPS = 1 << 14 };
 
 /* Begins an op of that number (1 .. SIMT_MAX_OPS - 1) and name.  before: a bit set of the ops that
  * are ordered before it; NULL: all.  An access to what another op wrote, or a write to what it
- * read, is then a hazard unless that op is in the set. */
+ * read, is then a hazard unless that op is in the set.  What the host did before the first op is
+ * before all of them. */
 void simt_op_begin(SimtMachine *m, int op, const char *name, const uint64_t *before);
 /* Forgets all ops, whose numbers are free again. */
 void simt_op_reset(SimtMachine *m);
-/* A copy's or a fill's access to device memory on the part of the op that has begun. */
+/* A copy's or a fill's access to device memory on the part of the op that has begun.  Whoever
+ * writes there without a copy says so by this call: the shadow takes other memory for never
+ * written. */
 Status simt_op_access(Ctx *cx, SimtMachine *m, const void *p, size_t bytes, bool write);
 
 /* Runs all of it before it returns.  Fails with ST_INTERNAL and the message of the first mistake;

@@ -475,7 +475,7 @@ Status simt_driver_open(Ctx *cx, const SimtDriverOptions *opt, CudaDriver *out)
     pthread_mutex_init(&d->lock, NULL);
     d->rng = opt->machine.seed * 2654435761u + 12345;
     d->rng += !d->rng;
-    d->next_id = 2; /* 1 is "earlier" */
+    d->next_id = 1;
     *out = (CudaDriver){ .cuInit = init,
                          .cuDriverGetVersion = driver_version,
                          .cuGetErrorName = error_name,

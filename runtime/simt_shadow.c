@@ -16,6 +16,9 @@
  *                      (known[block]).
  * A shuffle orders nothing, as on the device.
  *
+ * What has never been written must not be read: shared memory since its block began (an empty
+ * cell), device memory since it was allocated (a bit for each granule, which outlives the stamps).
+ *
  * One read stamp is enough as long as reads are ordered; where they are not, it becomes "many
  * threads of the block" or "many blocks".  What that loses is precision about who it was, and, for
  * reads by unordered ops, all but the last of them.  There are no false alarms. */
@@ -40,6 +43,9 @@ enum {
     MANY_BLOCKS,
 };
 _Static_assert(1 << (64 - OP_AT) == SIMT_MAX_OPS, "an op's number fits a stamp");
+
+/* The stamp of a write before all ops that have numbers. */
+static const SimtStamp EARLIER = (1 << MASK_BITS) - 1;
 
 #define FIELD(s, name)  ((uint32_t)((s) >> name##_AT & ((1ull << name##_BITS) - 1)))
 #define OP_OF(s)        ((int)((s) >> OP_AT))
@@ -125,6 +131,30 @@ static void race(SimtMachine *m, const void *p, SimtStamp s, SimtStamp me, const
 
 /* ------------------------------------------------------------ one cell */
 
+static void set_written(const SimtMachine *m, const SimtCell *c)
+{
+    const size_t i = (size_t)(c - m->shadow.cell);
+    m->shadow.written[i / 64] |= 1ull << i % 64;
+}
+
+static bool is_written(const SimtMachine *m, const SimtCell *c)
+{
+    const size_t i = (size_t)(c - m->shadow.cell);
+    return m->shadow.written[i / 64] >> i % 64 & 1;
+}
+
+/* A read of an empty cell: of what was written before the stamps were forgotten, or never. */
+static void first_read(SimtMachine *m, SimtCell *c, const void *p, bool shared)
+{
+    char where[160];
+    if (!shared && (!m->lane || is_written(m, c))) {
+        c->w = EARLIER;
+        return;
+    }
+    place(m, p, where, sizeof where);
+    simt_stop(m, 0, "reads %s, which nothing has written", where);
+}
+
 static void cell_read(SimtMachine *m, SimtCell *c, const void *p, SimtStamp me)
 {
     const SimtStamp w = c->w, r = c->r;
@@ -142,9 +172,11 @@ static void cell_read(SimtMachine *m, SimtCell *c, const void *p, SimtStamp me)
         c->r = (m->shadow.many_blocks & ~(SimtStamp)15) | MASK(r | me);
 }
 
-static void cell_write(SimtMachine *m, SimtCell *c, const void *p, SimtStamp me)
+static void cell_write(SimtMachine *m, SimtCell *c, const void *p, bool shared, SimtStamp me)
 {
     const SimtStamp w = c->w, r = c->r;
+    if (!w && !shared)
+        set_written(m, c);
     if (w && SAME(w, me)) {
         c->w = w | me;
     } else {
@@ -169,11 +201,10 @@ static void cells(SimtMachine *m, SimtCell *c, const char *p, size_t bytes, bool
         const SimtStamp now = me | ((1u << n) - 1) << in;
         if (shared && c->w && c->w >> BLOCK_AT != me >> BLOCK_AT)
             *c = (SimtCell){ 0 }; /* of the block that had this slot before */
-        if (shared && !write && !c->w)
-            simt_stop(m, 0, "reads shared memory at byte %td, which nothing has written",
-                      (const unsigned char *)p - m->here->smem);
+        if (!write && !c->w)
+            first_read(m, c, p, shared);
         if (write)
-            cell_write(m, c, p, now);
+            cell_write(m, c, p, shared, now);
         else
             cell_read(m, c, p, now);
         p += n;
@@ -204,8 +235,8 @@ static inline bool quick(const SimtMachine *m, SimtCell *c, bool write, SimtStam
     const SimtStamp w = c->w, r = c->r;
     if (!write && r == me)
         return true;
-    if ((w ^ me) >> BLOCK_AT ? shared || (w && !((w ^ me) >> OP_AT && m->shadow.before[OP_OF(w)]))
-                             : !is_earlier(w, me))
+    if (!w || ((w ^ me) >> BLOCK_AT ? shared || !((w ^ me) >> OP_AT && m->shadow.before[OP_OF(w)])
+                                    : !is_earlier(w, me)))
         return false;
     const bool mine = !((r ^ me) >> BLOCK_AT), passed = mine && is_earlier(r, me);
     if (write) {
@@ -291,10 +322,13 @@ Status simt_shadow_init(Ctx *cx, SimtMachine *m)
     sh->bytes = m->memory.bytes / GRANULE * sizeof *sh->cell;
     sh->cell = reserve(sh->bytes);
     sh->shared = reserve(m->smem_bytes / GRANULE * sizeof *sh->shared);
+    sh->written = reserve(m->memory.bytes / GRANULE / 8);
     sh->floor = calloc((size_t)BLOCK_MASK + 1, sizeof *sh->floor);
     sh->before = calloc(SIMT_MAX_OPS, 1);
     sh->name = calloc(SIMT_MAX_OPS, sizeof *sh->name);
-    return sh->cell && sh->shared && sh->floor && sh->before && sh->name
+    if (sh->before)
+        sh->before[0] = true; /* EARLIER, before the first op */
+    return sh->cell && sh->shared && sh->written && sh->floor && sh->before && sh->name
                ? ST_OK
                : FAIL(cx, MEMORY, "simt: no memory for the shadow");
 }
@@ -304,6 +338,8 @@ void simt_shadow_free(SimtMachine *m)
     SimtShadow *sh = &m->shadow;
     if (sh->cell)
         munmap(sh->cell, sh->bytes);
+    if (sh->written)
+        munmap(sh->written, m->memory.bytes / GRANULE / 8);
     if (sh->shared)
         munmap(sh->shared, m->smem_bytes / GRANULE * sizeof *sh->shared);
     free(sh->floor);
@@ -314,10 +350,13 @@ void simt_shadow_free(SimtMachine *m)
 
 void simt_shadow_fresh(SimtMachine *m, const void *p, size_t bytes)
 {
-    if (m->opt.shadow)
-        memset(m->shadow.cell + (size_t)((const char *)p - m->memory.base) / GRANULE, 0,
-               bytes / GRANULE * sizeof *m->shadow.cell);
+    const size_t first = (size_t)((const char *)p - m->memory.base) / GRANULE;
+    if (!m->opt.shadow)
+        return;
+    memset(m->shadow.cell + first, 0, bytes / GRANULE * sizeof *m->shadow.cell);
+    memset(m->shadow.written + first / 64, 0, bytes / GRANULE / 8); /* whole words */
 }
+_Static_assert(SIMT_ALIGN % (64 * GRANULE) == 0, "an allocation has words of its own");
 
 void simt_op_reset(SimtMachine *m)
 {
@@ -339,6 +378,7 @@ void simt_op_begin(SimtMachine *m, int op, const char *name, const uint64_t *bef
     snprintf(sh->name[op].text, sizeof sh->name[op].text, "%s", name);
     for (int i = 0; i < SIMT_MAX_OPS; i++)
         sh->before[i] = !before || (before[i / 64] >> i % 64 & 1);
+    sh->before[0] = true; /* EARLIER */
 }
 
 Status simt_op_access(Ctx *cx, SimtMachine *m, const void *p, size_t bytes, bool write)

@@ -29,10 +29,11 @@ typedef struct SimtClock { /* of a block under way */
 } SimtClock;
 
 typedef struct SimtShadow {
-    SimtCell *cell;   /* of device memory */
-    size_t bytes;     /* of the cells */
-    SimtCell *shared; /* of the slots' shared memory */
-    uint32_t *floor;  /* of each block: what all blocks know since the grid's last barrier */
+    SimtCell *cell;    /* of device memory */
+    size_t bytes;      /* of the cells */
+    uint64_t *written; /* a bit for each cell of device memory: ever since it was allocated */
+    SimtCell *shared;  /* of the slots' shared memory */
+    uint32_t *floor;   /* of each block: what all blocks know since the grid's last barrier */
     uint32_t grid_epoch;
     SimtStamp many_blocks; /* read by several, since then */
     int op;

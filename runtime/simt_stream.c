@@ -187,7 +187,7 @@ static CUresult take_ids(SimtDriver *d, Work *work, int n)
             forget(((CUstream)(void *)h)->last);
         for (Handle *h = d->event; h; h = h->next)
             forget(((CUevent)(void *)h)->work);
-        at = n > 1 ? 64 : 2;
+        at = n > 1 ? 64 : 1;
     }
     work->before = calloc(1, sizeof *work->before);
     if (!work->before)

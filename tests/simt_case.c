@@ -144,7 +144,7 @@ const SimtCase simt_cases[] = {
     { "ring", 1, 64, 512, false, { 256, 2304 }, 2, 0, right_ring },
     { "last", 7, 64, 260, false, { 16, 12000, 112, 4 }, 2, 8, right_last },
     { "tree", 20, 32, 0, false, { 4, 10240, 100, 24 }, 2, 8, right_tree },
-    { "grid", 6, 64, 0, true, { 1536, 1536, 1536, 4 }, 2, 8, right_grid },
+    { "grid", 6, 64, 0, true, { 1536, 1536, 1536, 4 }, 2, 13, right_grid },
     { "softmax", 5, 96, 24, false, { 6020, 6000 }, 2, 0, right_softmax },
     { "vector", 4, 64, 0, false, { 4012, 4012 }, 2, 0, right_vector },
     { "narrow", 1, 256, 256, false, { 768, 1024 }, 2, 0, right_narrow },
@@ -241,6 +241,8 @@ static Status launch(Ctx *cx, const SimtCase *c, SimtMachine *m, const SimtCode 
             p[e] = (float)(e * 7 % 23);
         if (c->zeroed >> i & 1)
             memset(p, 0, c->bytes[i]);
+        if ((c->given | c->zeroed) >> i & 1)
+            TRY(simt_op_access(cx, m, p, c->bytes[i], true));
     }
     const SimtLaunch l = { &k, c->blocks, c->threads, c->smem, c->cooperative, arg };
     for (int run = 0; run < 2; run++) { /* the second finds what the first has left */

@@ -138,6 +138,8 @@ static void run_cuda(Ctx *cx, const Kernel *k, const char *code, size_t ncode,
             tensor_write(&in[i], buffer[i]);
         if (i == n + 1)
             memset(buffer[i], 0, bytes);
+        if ((i < k->nin || i == n + 1) && bytes)
+            assert_int_equal(simt_op_access(cx, m, buffer[i], bytes, true), ST_OK);
     }
     for (int i = 0; i < k->nlaunch; i++) {
         const Launch *l = &k->launch[i];

@@ -130,6 +130,8 @@ static const SeededBug bugs[] = {
       "part[gtc_bid() * 3 + t] = s", "the blocks have not met" },
     { "last", "b < gtc_nblocks(); b++", "b <= gtc_nblocks(); b++", "s += part[",
       "reads 4 bytes at" },
+    { "last", "        part[gtc_bid() * 4 + t] = s;", "        if (t < 3) part[gtc_bid() * 4 + t] = s;",
+      "s += part[", "which nothing has written" },
     /* tree: counters of groups */
     { "tree", "gtc_last_of(counter + group, 4)", "gtc_last_of(counter, 4)", "= part[4 * group] +",
       "the blocks have not met" },

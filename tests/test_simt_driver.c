@@ -180,6 +180,7 @@ static CUresult two_streams(const SimtDriverOptions *opt, bool wait, float *got,
     for (int i = 0; i < N; i++)
         host[i] = (float)i;
     OK(b.cu.cuMemcpyHtoDAsync_v2(x, host, BYTES, s[0]));
+    OK(b.cu.cuMemsetD8Async(y, 0, BYTES, s[0]));
     OK(b.cu.cuStreamSynchronize(s[0]));
     OK(b.cu.cuMemsetD8Async(z, 0, BYTES, s[1]));
     OK(launch(&b, s[0], y, x, x, 2));
@@ -298,6 +299,8 @@ static CUresult graph(const SimtDriverOptions *opt, Missing missing, int launche
         simt_name(simt_driver_machine(), (void *)(uintptr_t)a, BYTES, "buffer_a");
     OK(t.cu.cuGraphCreate(&g, 0));
     OK(t.cu.cuGraphCreate(&child, 0));
+    OK(t.cu.cuMemsetD8Async(a, 0, BYTES, s));
+    OK(t.cu.cuMemsetD8Async(b, 0, BYTES, s));
     const CUDA_MEMSET_NODE_PARAMS ones = { x, 0, 0x3f800000, 4, N, 1 },
                                   zeros = { a, 0, 0, 4, N, 1 };
     OK(t.cu.cuGraphAddMemsetNode(&fill, g, NULL, 0, &ones, t.context));
@@ -399,6 +402,7 @@ static void test_sticky(void **state)
     (void)state;
     bench_open(&b, &opt);
     OK(b.cu.cuMemAlloc_v2(&x, BYTES - 4));
+    OK(b.cu.cuMemsetD8Async(x, 0, BYTES - 4, NULL));
     OK(launch(&b, NULL, x, x, x, 1));
     const CUresult r = b.cu.cuStreamSynchronize(NULL);
     assert_int_equal(r, CUDA_ERROR_ILLEGAL_ADDRESS);
@@ -408,6 +412,32 @@ static void test_sticky(void **state)
     assert_int_equal(b.cu.cuMemAlloc_v2(&y, 4), r);
     assert_int_equal(b.cu.cuMemFree_v2(x), r); /* and frees it */
     assert_int_equal(b.cu.cuStreamSynchronize(NULL), r);
+    bench_close(&b);
+}
+
+/* Fresh memory is nobody's, and stays so when the history is forgotten. */
+static void test_never_written(void **state)
+{
+    Bench b;
+    CUdeviceptr x, y;
+    SimtDriverOptions opt = options(true, SIMT_FORWARD, 0);
+    (void)state;
+    bench_open(&b, &opt);
+    OK(b.cu.cuMemAlloc_v2(&x, BYTES));
+    OK(b.cu.cuMemAlloc_v2(&y, BYTES));
+    OK(b.cu.cuMemsetD8Async(x, 0, BYTES, NULL));
+    for (int i = 0; i < SIMT_MAX_OPS; i++) /* more than there are numbers */
+        OK(b.cu.cuMemsetD8Async(x, 0, 0, NULL));
+    OK(launch(&b, NULL, x, x, x, 1));
+    OK(b.cu.cuStreamSynchronize(NULL));
+    OK(launch(&b, NULL, x, x, y, 1));
+    const CUresult r = b.cu.cuStreamSynchronize(NULL);
+    assert_int_equal(r, CUDA_ERROR_LAUNCH_FAILED);
+    assert_string_equal(words(&b, r),
+                        "simt: add:8: block 0 thread 0: reads byte 0 of an allocation "
+                        "of 2048, which nothing has written");
+    b.cu.cuMemFree_v2(x);
+    b.cu.cuMemFree_v2(y);
     bench_close(&b);
 }
 
@@ -577,6 +607,7 @@ int main(void)
         cmocka_unit_test(test_missing_edges),
         cmocka_unit_test(test_capture),
         cmocka_unit_test(test_sticky),
+        cmocka_unit_test(test_never_written),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_every_call_fails),
         cmocka_unit_test(test_environment),
