@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "ir/base/os.h"
+#include "runtime/nvrtc_dl.h"
 #include "train/loader.h"
 #include "train/session.h"
 
@@ -154,18 +155,20 @@ static void write_app(Folder *f, const Case *c, const char *path)
     run(f, argv, 0, NULL);
 }
 
-/* A CUDA app gets the host's driver; what it is linked with is compiled as that is. */
+/* A C app's flags are what makes the bits.  A CUDA app gets the host's driver in the place of a
+ * GPU's; what it is linked with is compiled as that is. */
 static void build_app(Folder *f, const Case *c)
 {
-    if (strcmp(c->target, "c-app") == 0) { /* its flags are what makes the bits */
+    const char *build = getenv("GTC_BUILD_DIR");
+    char driver[512] = "DRIVER=driver.o";
+    if (strcmp(c->target, "c-app") == 0) {
         const char *const argv[] = { "make", "-C", f->app, NULL };
         run(f, argv, 0, NULL);
         return;
     }
-    const char *build = getenv("GTC_BUILD_DIR");
-    char driver[512];
-    snprintf(driver, sizeof driver, "DRIVER=%s/tests/libgtc_app_driver.so",
-             build ? build : "build");
+    if (strcmp(c->device, "simt") == 0)
+        snprintf(driver, sizeof driver, "DRIVER=%s/tests/libgtc_app_driver.so",
+                 build ? build : "build");
 #if defined(GTC_SANITIZE)
     const char *flags =
         "CFLAGS=-O1 -g -std=gnu11 -Wall -Wextra -Werror -fsanitize=address,undefined";
@@ -176,11 +179,36 @@ static void build_app(Folder *f, const Case *c)
     run(f, argv, 0, NULL);
 }
 
+/* Tells apps where NVRTC is; false, and says so, where there is none. */
+static bool find_nvrtc(Ctx *cx)
+{
+    Nvrtc n;
+    if (nvrtc_dl_open(cx, 0, &n) == ST_OK)
+        return setenv("LIBNVRTC", n.path, 1) == 0;
+    print_message("SKIP: %s\n", cx->msg);
+    return false;
+}
+
+static bool find_gpu(void)
+{
+    Ctx cx;
+    GtcDevice *d;
+    ctx_init(&cx);
+    if (gtc_device_open(&cx, "cuda", 0, &d) != ST_OK) {
+        print_message("SKIP: %s\n", cx.msg);
+        return false;
+    }
+    gtc_device_close(d);
+    return find_nvrtc(&cx);
+}
+
 static void app_trains_as_gtc_does(void **state)
 {
     const Case *c = *state;
     char want[1024], *got, binary[128];
     Folder f;
+    if (strcmp(c->device, "cuda") == 0 && !find_gpu())
+        skip();
     folder_open(&f, c->text ? c->text : "{}");
     const char *path = c->text ? f.model : c->path;
     own_losses(&f, c, path, want, sizeof want);
@@ -191,6 +219,32 @@ static void app_trains_as_gtc_does(void **state)
     run(&f, argv, 0, &got);
     assert_string_equal(got, want);
     free(got);
+    folder_close(&f);
+}
+
+/* The kernels of a CUDA app before it runs, on a machine without a GPU. */
+static void app_compiles_its_kernels(void **state)
+{
+    const Case c = { "cpu", "cuda-app", "1", NULL, one_layer, { NULL } };
+    char binary[128], *said;
+    Folder f;
+    (void)state;
+    folder_open(&f, one_layer);
+    if (!find_nvrtc(&f.cx)) {
+        folder_close(&f);
+        skip();
+    }
+    write_app(&f, &c, f.model);
+    const Case plain = { "cuda", "cuda-app", "1", NULL, one_layer, { NULL } };
+    build_app(&f, &plain);
+    snprintf(binary, sizeof binary, "%s/app", f.app);
+    const char *const good[] = { binary, "--compile", "sm_80", f.app, NULL }, *const bad[] = {
+        binary, "--compile", "sm_3", f.app, NULL
+    };
+    run(&f, good, 0, NULL);
+    run(&f, bad, 4, &said);
+    assert_non_null(strstr(said, "does not compile"));
+    free(said);
     folder_close(&f);
 }
 
@@ -298,11 +352,14 @@ int main(void)
                NULL,
                { "data.window=12", "layers.conv.filters=7", "layers.gru.units=9", "train.batch_size=16" } },
         c4 = { "simt", "cuda-app", "1", NULL, dropout, { NULL } };
+    static const Case c5 = { "cuda", "cuda-app", "1", NULL, dropout, { NULL } };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(app_trains_as_gtc_does, (void *)(uintptr_t)&c1),
         cmocka_unit_test_prestate(app_trains_as_gtc_does, (void *)(uintptr_t)&c2),
         cmocka_unit_test_prestate(app_trains_as_gtc_does, (void *)(uintptr_t)&c3),
         cmocka_unit_test_prestate(app_trains_as_gtc_does, (void *)(uintptr_t)&c4),
+        cmocka_unit_test_prestate(app_trains_as_gtc_does, (void *)(uintptr_t)&c5),
+        cmocka_unit_test(app_compiles_its_kernels),
         cmocka_unit_test(names_stay_in_comments),
         cmocka_unit_test(cuda_kernels_are_printed),
         cmocka_unit_test(wrong_targets_are_refused),
