@@ -42,6 +42,12 @@ static void note_node(void *arg, const Expr *e)
     *at = w->now;
 }
 
+/* Each thread computes it for itself, or the team once: that takes a phase that all may run. */
+static bool is_number(const Graph *g, Ref r)
+{
+    return g->node[r].type.dt != DT_NONE && shape_count(&g->node[r].type.shape) == 1;
+}
+
 /* True when something had to be marked: build again. */
 static bool store_repeated(Planner *pl, const Graph *body, const Nest *nest, int nnest,
                            Stored *stored)
@@ -70,7 +76,8 @@ static bool store_repeated(Planner *pl, const Graph *body, const Nest *nest, int
     for (int pass = 0; pass < 2 && !any; pass++) /* the costly first: they stand above the heavy */
         for (int k = 0; k < 2; k++)
             for (Ref r = 1; r < n[k]; r++)
-                if ((pass ? w.heavy : w.costly)[k][r] && !flag[k][r]) {
+                if ((pass ? w.heavy : w.costly)[k][r] && !flag[k][r] &&
+                    (pass || pl->each || pl->plain || !is_number(k ? scan : body, r))) {
                     flag[k][r] = 1;
                     any = true;
                 }

@@ -117,9 +117,10 @@ typedef struct Stored {
     bool all;
 } Stored;
 
-/* The first guess, from the graph alone; `all`: everything that is no view (the last resort); pads:
- * contractions may read what is padded without a copy. */
-Stored stages_stored(Arena *arena, const Graph *body, bool all, bool pads);
+/* The first guess, from the graph alone; `all`: everything that is no view (the last resort); gpu:
+ * contractions may read what is padded without a copy, and a short vector is computed again rather
+ * than kept, since keeping it takes a launch. */
+Stored stages_stored(Arena *arena, const Graph *body, bool all, bool gpu);
 /* The most reductions that one value of the body computes in place, counted once a path. */
 uint32_t stages_most_inside(Arena *arena, const Graph *body);
 

@@ -86,7 +86,16 @@ static void mark_many(const Graph *g, uint8_t *stored, uint32_t *inside, Ref r)
     mark_inside(g, stored, r);
 }
 
-static void mark_graph(Arena *arena, const Graph *g, bool pads, uint8_t *stored)
+/* A number or short vector that every thread had better compute for itself where a launch is what
+ * computing it in front would cost. */
+static bool is_short(const Graph *g, Ref r)
+{
+    enum { SHORT = 4096 };
+    const Type *t = &g->node[r].type;
+    return t->dt != DT_NONE && t->shape.rank <= 1 && shape_count(&t->shape) <= SHORT;
+}
+
+static void mark_graph(Arena *arena, const Graph *g, bool gpu, uint8_t *stored)
 {
     /* has[r]: r, computed in place, would compute something heavy (1) or costly (2) */
     uint8_t *has = arena_array(arena, uint8_t, g->nnode);
@@ -105,10 +114,13 @@ static void mark_graph(Arena *arena, const Graph *g, bool pads, uint8_t *stored)
         for (uint32_t i = 0; i < n->nargs; i++) {
             const Ref a = n->arg[i];
             const unsigned bad = (moves ? 1u : 0u) | (spreads || n->op == OP_rand ? 2u : 0u);
-            if (has[a] & bad)
-                mark(g, stored, below_views(g, a, RENAMES));
-            if (op_info[n->op].cls == CLASS_CONTRACT || n->op == OP_scan)
-                mark(g, stored, below_views(g, a, pads ? PADS : WINDOWS));
+            const Ref below = below_views(g, a, RENAMES);
+            if ((has[a] & bad) && !(gpu && !(has[a] & 1) && is_short(g, below)))
+                mark(g, stored, below);
+            const Ref source = below_views(g, a, gpu ? PADS : WINDOWS);
+            if (op_info[n->op].cls == CLASS_CONTRACT ||
+                (n->op == OP_scan && !(gpu && !has[a] && is_short(g, source))))
+                mark(g, stored, source);
             if (n->op == OP_matmul && n->attr.contract.nbatch && g->node[a].op == OP_transpose)
                 stored[a] = 1; /* canonicalise leaves none: it is meant as a copy */
             if (n->op == OP_cumsum || n->op == OP_scatter_add)
@@ -142,7 +154,7 @@ uint32_t stages_most_inside(Arena *arena, const Graph *body)
     return most;
 }
 
-Stored stages_stored(Arena *arena, const Graph *body, bool all, bool pads)
+Stored stages_stored(Arena *arena, const Graph *body, bool all, bool gpu)
 {
     Stored st = { .body = arena_array(arena, uint8_t, body->nnode), .all = all };
     const Graph *scan = NULL;
@@ -153,7 +165,7 @@ Stored stages_stored(Arena *arena, const Graph *body, bool all, bool pads)
     const Graph *g[2] = { body, scan };
     uint8_t *flag[2] = { st.body, st.scan };
     for (int k = 0; k < 2 && g[k]; k++) {
-        mark_graph(arena, g[k], pads && !all, flag[k]);
+        mark_graph(arena, g[k], gpu && !all, flag[k]);
         for (Ref r = 1; all && r < g[k]->nnode; r++) {
             const Op op = g[k]->node[r].op;
             if (op_info[op].cls == CLASS_ELEMENTWISE || is_heavy(op) || op == OP_rand ||

@@ -204,7 +204,7 @@ Target cuda_target(int units, int64_t smem_bytes, int64_t l2_bytes)
         .smem_bytes = smem_bytes > STATIC_SMEM ? smem_bytes : STATIC_SMEM,
         .l2_bytes = l2_bytes,
         .most_args = 4096 / sizeof(CUdeviceptr) - 2,
-        .launch_ops = 5e7,
+        .launch_ops = 3e8,
         .refuse = kernel_refuse_cuda,
     };
 }
