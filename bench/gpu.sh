@@ -64,7 +64,7 @@ build() {
     local compiler=gcc
     command -v gcc >/dev/null || compiler=clang
     cmake --preset default -DCMAKE_C_COMPILER="$compiler" &&
-        cmake --build build -j "$(nproc)" --target gtc bench-step fuzz_graphs test_simt_zoo test_dev_cuda
+        cmake --build build -j "$(nproc)" --target gtc bench-step fuzz_graphs test_simt_zoo test_dev_cuda test_emit
 }
 
 smoke() {
@@ -82,6 +82,7 @@ smoke() {
 
 zoo() {
     GTC_GPU_DEVICE=$device build/tests/test_simt_zoo &&
+        GTC=$PWD/build/gtc GTC_BUILD_DIR=$PWD/build build/tests/test_emit &&
         build/fuzz-graphs --device "$device" --count "${GTC_GPU_GRAPHS:-100}" --seed 1 --seconds 300
 }
 
