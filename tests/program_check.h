@@ -15,6 +15,15 @@ typedef struct Reference Reference;
 
 enum { CHECK_STEPS_MAX = 8 };
 
+/* The first mode and number of threads in which every model and layer is compiled.  Sanitizers make
+ * the compiler of kernels slow: with them it is the default mode on two threads alone.  Single ops
+ * in all shapes (test_op_shapes) and random graphs in every way (test_fuzz) go through them too. */
+#if defined(GTC_SANITIZE)
+enum { CHECK_MODE_FIRST = GTC_DEFAULT, CHECK_THREADS_FIRST = 2 };
+#else
+enum { CHECK_MODE_FIRST = GTC_EAGER, CHECK_THREADS_FIRST = 1 };
+#endif
+
 /* First value of an input; t is allocated, and of the input's type.  False: random. */
 typedef bool CheckInit(void *arg, const char *name, InputKind kind, Tensor *t);
 

@@ -2,7 +2,7 @@
 /* Every model of models/ and bench/nets, made small but of the same structure: a training step as
  * compiled agrees with the evaluator in every output, gradient, parameter and state, three steps
  * long: with plain descent in both modes, with its own optimizer in the default one, on one thread
- * and on two. */
+ * and on two; with sanitizers in fewer ways (program_check.h). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -38,7 +38,7 @@ static void zoo_compare(Zoo *z, const char *what, const Graph *g, GtcMode least)
     Reference *ref = reference_new(&z->cx, g, &ro);
     int failed = 0;
     for (int mode = (int)least; mode <= GTC_DEFAULT; mode++)
-        for (int threads = 1; threads <= 2; threads++) {
+        for (int threads = CHECK_THREADS_FIRST; threads <= 2; threads++) {
             const ProgramCheck pc = { .mode = (GtcMode)mode, .threads = threads };
             const ProgramVerdict v = program_check(&z->cx, ref, &pc);
             const bool many = (v.undecided + v.loose) * 20 > v.compared;
@@ -48,7 +48,7 @@ static void zoo_compare(Zoo *z, const char *what, const Graph *g, GtcMode least)
                     what, mode == GTC_EAGER ? "eager" : "default", threads, v.wrong ? v.text : "-",
                     (long long)(v.undecided + v.loose), (long long)v.compared, v.plain, v.kernels);
             failed += v.wrong || many;
-            if (mode == GTC_DEFAULT && threads == 1)
+            if (mode == GTC_DEFAULT && threads == 2)
                 print_message("%s: %lld elements, %lld undecided, %lld loose; worst %.3f of a "
                               "bound, %.3f of an RMSE\n",
                               what, (long long)v.compared, (long long)v.undecided,
@@ -69,7 +69,7 @@ static void check_case(const ZooCase *c, const char *optimizer, bool gradients)
         output_gradients(&z.cx, g);
     snprintf(what, sizeof what, "%s, %s%s", c->path, optimizer ? "sgd" : "its optimizer",
              gradients ? ", gradients" : "");
-    zoo_compare(&z, what, g, gradients ? GTC_EAGER : GTC_DEFAULT);
+    zoo_compare(&z, what, g, gradients ? CHECK_MODE_FIRST : GTC_DEFAULT);
     zoo_close(&z);
 }
 
