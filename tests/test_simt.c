@@ -130,8 +130,9 @@ static const SeededBug bugs[] = {
       "part[gtc_bid() * 3 + t] = s", "the blocks have not met" },
     { "last", "b < gtc_nblocks(); b++", "b <= gtc_nblocks(); b++", "s += part[",
       "reads 4 bytes at" },
-    { "last", "        part[gtc_bid() * 4 + t] = s;", "        if (t < 3) part[gtc_bid() * 4 + t] = s;",
-      "s += part[", "which nothing has written" },
+    { "last", "        part[gtc_bid() * 4 + t] = s;",
+      "        if (t < 3)\n            part[gtc_bid() * 4 + t] = s;", "        s += part[",
+      "which nothing has written" },
     /* tree: counters of groups */
     { "tree", "gtc_last_of(counter + group, 4)", "gtc_last_of(counter, 4)", "= part[4 * group] +",
       "the blocks have not met" },
@@ -151,6 +152,13 @@ static const SeededBug bugs[] = {
       "        if (gtc_bid())\n            gtc_grid_bar(counter);", "out[i] = 0.5f", "no barrier" },
     { "grid", "gtc_grid_bar(counter); /* x", "gtc_grid_bar(counter + (gtc_bid() == 0)); /* x",
       "gtc_grid_bar(counter +", "" },
+    { "grid", "        gtc_grid_bar(counter); /* a step */",
+      "        if (step < STEPS - 1 || gtc_bid())\n            gtc_grid_bar(counter); /* all? */",
+      "/* all? */", "when 1 blocks have ended" },
+    { "grid", "        gtc_grid_bar(counter); /* a step */",
+      "        if (step < STEPS - 1 || gtc_bid() < 5)\n            gtc_grid_bar(counter); /* all? "
+      "*/",
+      "/* all? */", "no thread can go on; block 0 thread 0 waits in a barrier at line 16" },
     /* softmax: the prelude's reductions */
     { "softmax", "    s = gtc_block_add", "    if (t < 64)\n        s = gtc_block_add",
       "gtc_block_max_i", "a barrier, while 64 threads wait at another one, at line 18" },
