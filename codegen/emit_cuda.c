@@ -311,6 +311,31 @@ static void put_store(Emit *e, const KNode *n)
     strbuf_add(e->out, half ? ");\n" : ";\n");
 }
 
+/* Four elements at once. */
+static void put_load4(Emit *e, const KNode *n)
+{
+    const KBuf *b = &e->k->buf[n->buf];
+    const char kind = b->dt == DT_F32 ? 'f' : 'i';
+    strbuf_printf(e->out, "const gtc_%c4 q%u = gtc_ld_%c4_at(&", kind, n->args[0], kind);
+    emit_element(e, n);
+    strbuf_add(e->out, ", __LINE__);\n");
+    emit_line(e);
+    strbuf_printf(e->out, "const %s", memory_type(b->dt));
+    for (int i = 0; i < 4; i++)
+        strbuf_printf(e->out, "%s v%u = q%u.%c", i ? "," : "", n->args[i], n->args[0], "xyzw"[i]);
+    strbuf_add(e->out, ";\n");
+}
+
+static void put_store4(Emit *e, const KNode *n)
+{
+    const char kind = e->k->buf[n->buf].dt == DT_F32 ? 'f' : 'i';
+    strbuf_printf(e->out, "gtc_st_%c4_at(&", kind);
+    emit_element(e, n);
+    strbuf_printf(e->out, ", gtc_%c4_of(", kind);
+    emit_vals(e, n->args, 4);
+    strbuf_add(e->out, "), __LINE__);\n");
+}
+
 static void put_node(Cuda *c, const KNode *n, int64_t along)
 {
     Emit *e = &c->e;
@@ -340,6 +365,12 @@ static void put_node(Cuda *c, const KNode *n, int64_t along)
         return;
     case K_STORE:
         put_store(e, n);
+        return;
+    case K_LOAD4:
+        put_load4(e, n);
+        return;
+    case K_STORE4:
+        put_store4(e, n);
         return;
     case K_PICK:
         strbuf_printf(e->out, "const %s %s = (%s)gtc_pick(", c->index,
@@ -374,11 +405,16 @@ static bool fits_int(const Emit *e, Ix ix)
     return r.lo > r.hi || (r.lo > INT32_MIN / 2 && r.hi < INT32_MAX / 2);
 }
 
+static bool is_access(const KNode *n)
+{
+    return n->op == K_LOAD || n->op == K_STORE || n->op == K_LOAD4 || n->op == K_STORE4;
+}
+
 /* Every term of a flat index is computed alone. */
 static bool small_indices(const Emit *e, const KNode *n)
 {
     for (; n; n = n->next) {
-        const bool access = n->op == K_LOAD || n->op == K_STORE;
+        const bool access = is_access(n);
         const KBuf *b = access ? &e->k->buf[n->buf] : NULL;
         for (int d = 0; access && d < b->rank; d++)
             if (!fits_int(e, ix_scale(e->k->pool, n->ix[d], b->stride[d])))
@@ -448,7 +484,7 @@ static bool uses(const Emit *e, const KNode *n, BufId buf)
 {
     bool found = false;
     for (; n && !found; n = n->next)
-        found = ((n->op == K_LOAD || n->op == K_STORE) && n->buf == buf) ||
+        found = (is_access(n) && n->buf == buf) ||
                 ((n->op != K_LOOP || loop_count(e, n)) && uses(e, n->body, buf));
     return found;
 }

@@ -147,7 +147,9 @@ static Status plan_and_lower_cuda(Ctx *cx, Arena *arena, const Target *t, const 
 {
     TRY(plan_cuda(cx, arena, t, body, how, plan));
     TRY(plan_lower_cuda(cx, arena, *plan, kir));
-    return kir_verify(cx, *kir);
+    TRY(kir_verify(cx, *kir));
+    kir_widen(*kir);
+    return ST_OK;
 }
 
 static Status plan_and_lower(Ctx *cx, Arena *arena, const Target *t, const Graph *body, bool plain,

@@ -166,11 +166,19 @@ static void print_nodes(const Printer *p, const KNode *n, int indent)
             strbuf_add(p->out, n->op == K_SYNC ? "sync" : "barrier");
         } else if (n->op == K_NOTE) {
             strbuf_printf(p->out, "# %s", n->text);
-        } else if (n->op == K_STORE) {
-            strbuf_add(p->out, "store");
+        } else if (n->op == K_STORE || n->op == K_STORE4) {
+            strbuf_add(p->out, n->op == K_STORE ? "store" : "store4");
             print_access(p, n);
             strbuf_add(p->out, " =");
-            print_vals(p, n->arg, 1);
+            if (n->op == K_STORE)
+                print_vals(p, n->arg, 1);
+            else
+                print_vals(p, n->args, 4);
+        } else if (n->op == K_LOAD4) {
+            strbuf_add(p->out, "load4");
+            print_vals(p, n->args, 4);
+            strbuf_add(p->out, " =");
+            print_access(p, n);
         } else {
             print_value(p, n);
         }

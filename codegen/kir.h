@@ -71,8 +71,10 @@ typedef enum KOp {
     K_ACC,     /* declares accumulator dst with first value arg[0] */
     K_SET,     /* accumulator dst = arg[0] */
     K_REDUCE,  /* dst (scalar) = all lanes of arg[0] by ew (OP_add OP_max OP_min), pairwise tree */
-    K_ACROSS   /* GPU: dst = arg[0] of all threads along the innermost THREAD or GRID loop by ew; the
+    K_ACROSS,  /* GPU: dst = arg[0] of all threads along the innermost THREAD or GRID loop by ew; the
                   loop has 32 iterations (a warp), or as many as the block has threads */
+    K_LOAD4,   /* GPU, from kir_widen: args[0..4) = buf[ix..] and the three elements behind it */
+    K_STORE4   /* GPU, from kir_widen: buf[ix..] and the three elements behind it = args[0..4) */
 } KOp;
 
 typedef struct KNode {
@@ -125,6 +127,10 @@ void kir_print(const Kir *k, Strbuf *out);
 Status kir_verify(Ctx *cx, const Kir *k);
 /* Part of it (kir_slots.c): the time slots of carries suffice. */
 Status kir_verify_slots(Ctx *cx, const Kir *k);
+
+/* GPU: makes loads and stores of four neighbours one of 16 bytes.  After kir_verify, which sees each
+ * element alone. */
+void kir_widen(Kir *k);
 
 /* Spells k as the C function `name` (emit_c.c); header_comment stands above it. */
 void emit_c(const Kir *k, const char *name, const char *header_comment, Strbuf *out);

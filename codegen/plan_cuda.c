@@ -104,6 +104,8 @@ static int reduction_lanes(Stages *s, const Nest *n, Var fast, int64_t points, i
     const bool rows = along_red.next > along_out.next || along_red.odd < along_out.odd;
     if (k < WARP || (points >= room && !rows) || points >= 8 * room)
         return 0;
+    if (n->when == WHEN_STEP && points * 4 >= room)
+        return 0; /* its operands are turned round once, before the steps */
     return k >= LONG_ROW && points * 8 <= room ? BLOCK_THREADS : WARP;
 }
 
