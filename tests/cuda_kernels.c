@@ -13,7 +13,12 @@
 Target cuda_target(void)
 {
     return (
-        Target){ .lanes = 1, .threads = 64, .smem_bytes = 48 << 10, .refuse = kernel_refuse_cuda };
+        Target){ .lanes = 1,
+                 .threads = 64,
+                 .smem_bytes = 48 << 10,
+                 .most_args = 510,
+                 .launch_ops = 3e8,
+                 .refuse = kernel_refuse_cuda };
 }
 
 int cuda_kernels(Ctx *cx, Arena *arena, const Graph *g, Kernel **out)
