@@ -212,6 +212,8 @@ static void run_wave(const Run *w)
         const bool any = isnan(w->ref[i]) || isnan(width);
         w->lo[i] = any ? w->ref[i] : fmax(-1, w->ref[i] - width);
         w->hi[i] = any ? w->ref[i] : fmin(1, w->ref[i] + width);
+        if (isinf(width)) /* of something without an end there is no sine: NaN */
+            bound_anything(&w->lo[i], &w->hi[i]);
     }
 }
 
