@@ -289,7 +289,7 @@ static Val ev_read(Low *l, ExprId id, const Expr *e)
 {
     const bool lanes = along_lanes(l, e);
     Ix ix[MAX_RANK];
-    Guard guard[8];
+    Guard guard[MAX_GUARDS];
     int nguard;
     const int g = guard_place(l, e->guard, e->nguard, lanes, guard, &nguard);
     if (g == 2)
@@ -367,7 +367,7 @@ static Val ev_rand(Low *l, ExprId id, const Expr *e)
 static Val ev_when(Low *l, ExprId id, const Expr *e)
 {
     const bool lanes = along_lanes(l, e);
-    Guard guard[8];
+    Guard guard[MAX_GUARDS];
     int nguard;
     const int g = guard_place(l, e->guard, e->nguard, lanes, guard, &nguard);
     if (g == 3)

@@ -15,6 +15,8 @@
 typedef uint32_t ExprId; /* hash-consed: equal expressions have equal ids; 0: none */
 typedef uint16_t StageId;
 
+enum { MAX_GUARDS = 32 }; /* of a value or a read: pads and slices of windows in each other */
+
 typedef enum ExprKind {
     EX_CONST, /* value */
     EX_INDEX, /* the number ix[0], as reg */

@@ -74,7 +74,7 @@ static Ix linear(Demand *d, const Shape *s, const Ix *at, bool flat)
 }
 
 typedef struct GuardSet {
-    Guard at[8];
+    Guard at[MAX_GUARDS];
     int n;
     bool never;
 } GuardSet;
@@ -85,7 +85,7 @@ static void guard_add(Demand *d, GuardSet *gs, Ix ix, int64_t lo, int64_t hi)
     if (r.lo >= lo && r.hi < hi)
         return;
     gs->never |= r.hi < lo || r.lo >= hi;
-    gtc_assert(gs->n < 8, "more than 8 guards on one value");
+    gtc_assert(gs->n < MAX_GUARDS, "more than %d guards on one value", MAX_GUARDS);
     gs->at[gs->n++] = (Guard){ ix, lo, hi };
 }
 
@@ -106,7 +106,7 @@ static ExprId push_guard(void *arg, ExprId id)
     for (int i = 0; i < e.nguard; i++)
         all.at[all.n++] = e.guard[i];
     for (int i = 0; i < p->gs->n; i++) {
-        gtc_assert(all.n < 8, "more than 8 guards on one read");
+        gtc_assert(all.n < MAX_GUARDS, "more than %d guards on one read", MAX_GUARDS);
         all.at[all.n++] = p->gs->at[i];
     }
     e.nguard = (uint8_t)all.n;
