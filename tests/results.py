@@ -4,8 +4,10 @@
 
     results.py PRESET JUNIT.xml STATUS        STATUS is the exit status of ctest
 
-Only a test that says so itself (exit 77) is skipped.  One that could not be started is failed, and
-so is a ctest that found nothing, wrote nothing, or failed for a reason that no test shows."""
+Only a test that says so itself (exit 77) is skipped; parts that a program skips by itself are
+lines of their own.  One that could not be started is failed, and so is a ctest that found nothing,
+wrote nothing, or failed for a reason that no test shows."""
+import re
 import sys
 import xml.etree.ElementTree as ET
 
@@ -23,6 +25,12 @@ def verdict(case):
     return "fail", why or (case.find("failure").get("message", "") if case.find("failure") is not None else status)
 
 
+def skipped_parts(case):
+    """What a program of several tests skipped and yet passed, as cmocka lists it at the end."""
+    names = re.findall(r"^\[  SKIPPED \] (\w+)$", case.findtext("system-out") or "", re.M)
+    return sorted(set(names))
+
+
 def main(preset, path, status):
     try:
         cases = ET.parse(path).getroot().findall("testcase")
@@ -34,6 +42,8 @@ def main(preset, path, status):
         word, why = verdict(case)
         failed += word == "fail"
         print(f"{word} {preset}: {case.get('name')}" + (f" ({why})" if why else ""))
+        for part in skipped_parts(case) if word == "pass" else []:
+            print(f"skip {preset}: {case.get('name')}, {part}")
     if not cases:
         print(f"fail {preset}: no tests were found")
     elif status != "0" and not failed:
