@@ -122,9 +122,13 @@ static Status compile_in(Ctx *cx, GtcDevice *d, GtcStore *s, const Graph *g, con
     int n = 0;
 
     TRY(run_passes(cx, arena, &d->target, g, &watch, &fused));
+    if (opt->feed) {
+        TRY(program_join(cx, arena, opt->feed, fused, &fused));
+        dump_graph(opt, "join", fused);
+    }
     TRY(build_kernels(cx, d, arena, fused, &kernel, &n));
     dump_kernels(opt, kernel, n);
-    TRY(program_create(cx, d, s, fused, kernel, n, opt->no_cache, out));
+    TRY(program_create(cx, d, s, fused, kernel, n, opt, out));
     program_set_info(*out, watch.ops, now_ms() - start);
     return ST_OK;
 }

@@ -193,6 +193,7 @@ static Status open_context(Ctx *cx, CudaDevice *d, const DeviceCall *call)
     d->limit = INT64_MAX;
     if (call->memory_fraction > 0)
         d->limit = (int64_t)(call->memory_fraction * (double)total);
+    d->base.room = (int64_t)free < d->limit ? (int64_t)free : d->limit;
     return ST_OK;
 }
 
@@ -331,6 +332,7 @@ static bool block_add(CudaDevice *d, CUdeviceptr at, int64_t bytes)
     }
     d->block[d->nblock++] = (Block){ at, bytes };
     d->used += bytes;
+    d->base.room -= bytes;
     return true;
 }
 
@@ -385,6 +387,7 @@ static void device_release(CudaDevice *d, void *p)
     for (int i = 0; i < d->nblock; i++)
         if (d->block[i].at == at) {
             d->used -= d->block[i].bytes;
+            d->base.room += d->block[i].bytes;
             d->block[i] = d->block[--d->nblock];
             return;
         }

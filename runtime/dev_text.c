@@ -79,7 +79,7 @@ static Status text_new(Ctx *cx, const Target *target, GtcDevice **out)
     GtcDevice *d = *out = calloc(1, sizeof *d);
     if (!d)
         return FAIL(cx, MEMORY, "no memory for the device");
-    *d = (GtcDevice){ .ops = &device_text, .target = *target, .os = cx->os };
+    *d = (GtcDevice){ .ops = &device_text, .target = *target, .room = -1, .os = cx->os };
     return ST_OK;
 }
 

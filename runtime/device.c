@@ -86,6 +86,11 @@ const char *gtc_device_name(const GtcDevice *d)
     return d->ops->name;
 }
 
+int64_t gtc_device_room(const GtcDevice *d)
+{
+    return d->room;
+}
+
 const char *gtc_device_describe(const GtcDevice *d)
 {
     return d->describe;

@@ -102,6 +102,7 @@ struct GtcDevice {
     const DeviceOps *ops;
     Target target;
     char describe[256];
+    int64_t room;      /* bytes that may yet be taken, -1: not counted */
     char trouble[200]; /* why alloc gave nothing the last time, after "; ", or "" */
     const struct Os *os; /* of the Ctx that opened it: what it took is given back there */
 };

@@ -151,7 +151,9 @@ static Status bind_input(Bind *b, Ref r)
 
     if (n->attr.input.kind != INPUT_batch) {
         TRY(store_tensor(b->cx, b->store, n->name, n->attr.input.kind, &n->type, &s->fixed));
-        p->info.weight_bytes = size_add(p->info.weight_bytes, s->bytes);
+        int64_t *sum = n->attr.input.kind == INPUT_const ? &p->info.data_bytes
+                                                         : &p->info.weight_bytes;
+        *sum = size_add(*sum, s->bytes);
         return ST_OK;
     }
     void *host;
@@ -422,7 +424,7 @@ static Status program_build(Bind *b, bool no_cache)
 }
 
 Status program_create(Ctx *cx, GtcDevice *d, GtcStore *s, const Graph *fused, const Kernel *k,
-                      int n, bool no_cache, GtcProgram **out)
+                      int n, const GtcOptions *opt, GtcProgram **out)
 {
     *out = NULL;
     GtcProgram *p = calloc(1, sizeof *p);
@@ -431,7 +433,7 @@ Status program_create(Ctx *cx, GtcDevice *d, GtcStore *s, const Graph *fused, co
     p->d = d;
     p->arena = arena_new();
     Bind b = { .cx = cx, .p = p, .store = s, .g = fused, .k = k, .nk = n, .arena = arena_new() };
-    const Status status = program_build(&b, no_cache);
+    const Status status = program_build(&b, opt->no_cache);
     arena_free(b.arena);
     if (status != ST_OK) {
         gtc_program_destroy(p);

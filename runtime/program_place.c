@@ -125,6 +125,7 @@ Status program_place(Bind *b, int32_t **slots)
     p->info.arena_bytes = size_add(p->info.arena_bytes, values);
     p->info.peak_bytes =
         size_add(size_add(p->info.arena_bytes, p->info.weight_bytes), p->info.workspace_bytes);
+    p->info.peak_bytes = size_add(p->info.peak_bytes, p->info.data_bytes);
     s->planned = arena_array(p->arena, Transfer, b->nbuf + b->nwork + 2);
     char **at = arena_array(b->arena, char *, b->nbuf),
          **work = arena_array(b->arena, char *, b->nwork);

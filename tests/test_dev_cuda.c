@@ -187,25 +187,26 @@ static Setup plain(void)
 
 static Status begin(Fixture *f, const Setup *u)
 {
-    SimtDriverOptions opt;
+    SimtDriverOptions driver;
     Graph *g = NULL;
+    const GtcOptions opt = { .no_cache = u->no_cache };
     const DeviceCall call = { .gpu = -1, .memory_fraction = u->memory_fraction };
     memset(f, 0, sizeof *f);
     ctx_init(&f->cx);
     f->cx.log = note;
     f->cx.log_arg = f;
     f->arena = arena_new();
-    assert_int_equal(simt_driver_options(&f->cx, &opt), ST_OK);
-    opt.fail = u->fail;
-    opt.fail_ever = u->fail_ever;
-    assert_int_equal(simt_driver_open(&f->cx, &opt, &f->cu), ST_OK);
+    assert_int_equal(simt_driver_options(&f->cx, &driver), ST_OK);
+    driver.fail = u->fail;
+    driver.fail_ever = u->fail_ever;
+    assert_int_equal(simt_driver_open(&f->cx, &driver, &f->cu), ST_OK);
     if (u->change)
         u->change(&f->cu);
     if (graph_parse(&f->cx, f->arena, "test", text, &g) != ST_OK)
         fail_msg("%d: %s", f->cx.line, f->cx.msg);
-    TRY(cuda_open_simt(&f->cx, &f->cu, opt.machine.shadow, &call, &f->d));
+    TRY(cuda_open_simt(&f->cx, &f->cu, driver.machine.shadow, &call, &f->d));
     TRY(gtc_store_create(&f->cx, f->d, &f->s));
-    return program_create(&f->cx, f->d, f->s, g, u->k, 3, u->no_cache, &f->p);
+    return program_create(&f->cx, f->d, f->s, g, u->k, 3, &opt, &f->p);
 }
 
 static Status end(Fixture *f)
@@ -597,7 +598,7 @@ static void nvrtc_compiles_for_the_device(void **state)
             fail_msg("%s: %s", check[i].name, check[i].text);
     OK(&f, gtc_store_create(&f.cx, f.d, &f.s));
     OK(&f, graph_parse(&f.cx, f.arena, "test", text, &g));
-    OK(&f, program_create(&f.cx, f.d, f.s, g, kernels, 3, false, &f.p));
+    OK(&f, program_create(&f.cx, f.d, f.s, g, kernels, 3, &(GtcOptions){ 0 }, &f.p));
     assert_int_equal(gtc_program_info(f.p).interpreted, 0);
     assert_int_equal(gtc_program_info(f.p).compiled, 3);
     assert_int_equal(cubins, 3);
