@@ -91,10 +91,10 @@ static Status report(Cli *c, const Work *w, const char *plan)
     strbuf_printf(&c->json,
                   ",\"mode\":\"%s\",\"precision\":\"f32\",\"params\":%lld,\"ops\":%d,"
                   "\"kernels\":%d,\"compiled\":%d,\"cached\":%d,\"interpreted\":%d,"
-                  "\"compile_ms\":%.3f,\"peak_bytes\":%lld}",
+                  "\"compile_ms\":%.3f,\"peak_bytes\":%lld,\"data_bytes\":%lld}",
                   w->opt.mode == GTC_EAGER ? "eager" : "default", params, info.ops, info.launches,
                   info.compiled, info.cached, info.interpreted, info.compile_ms,
-                  (long long)info.peak_bytes);
+                  (long long)info.peak_bytes, (long long)info.data_bytes);
     return ST_OK;
 }
 

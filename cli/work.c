@@ -249,11 +249,28 @@ Status work_open_device(Cli *c, Work *w)
     return work_device(c, &w->device);
 }
 
+static Status data_place(Cli *c, DataPlace *out)
+{
+    static const char *const name[] = { "auto", "device", "host" };
+    const char *text = options_text(c->o, OPT_data_on, "auto");
+    if (options_text(c->o, OPT_generate, NULL)) /* what it draws is in no file */
+        text = "host";
+    for (int i = 0; i < 3; i++)
+        if (strcmp(text, name[i]) == 0) {
+            *out = (DataPlace)i;
+            return ST_OK;
+        }
+    return FAIL(&c->cx, USAGE, "--data-on: wants auto, device or host, got '%s'", text);
+}
+
 Status work_open_session(Cli *c, Work *w, unsigned kinds)
 {
+    DataPlace place = DATA_AUTO;
+    TRY(data_place(c, &place));
     if (!w->device)
         TRY(work_open_device(c, w));
-    return session_open(&c->cx, w->model, w->shape, w->device, &w->opt, kinds, &w->session);
+    return session_open_fed(&c->cx, w->model, w->shape, w->device, &w->opt, kinds, place,
+                            &w->session);
 }
 
 void work_close(Work *w)

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's CUDA driver from outside.  Training, with calls of the driver that fail once and for ever:
 the right exit code with words, no crash, no hang, and the last checkpoint whole, from which the run
-goes on to the bits of one that was never disturbed.  And what doctor finds out about a device."""
+goes on to the bits of one that was never disturbed.  Batches that are made on the device and batches
+that are copied there train the same weights.  And what doctor finds out about a device."""
 import json, os, shutil, struct, subprocess, sys, tempfile
 
 GTC = os.path.abspath(os.environ.get("GTC", "build/gtc"))
@@ -98,6 +99,20 @@ def main():
         good("train", "--resume=seeded", *MORE, seed=seed, shadow=shadow)
         assert tensors("seeded/last.safetensors") == want, f"GTC_SIMT_SEED={seed}"
         shutil.rmtree("seeded")
+
+    shutil.copytree("base", "copied")
+    p = good("train", "--resume=copied", *MORE, "--data-on", "host")
+    assert tensors("copied/last.safetensors") == want and "each batch is copied" in p.stderr, p.stderr
+    shutil.copytree("base", "made")
+    p = good("train", "--resume=made", *MORE, "--data-on", "auto", "--max-steps", "9")
+    assert "data: 60 rows, 0.002 MB, lie on the device" in p.stderr, p.stderr
+    for verb in "predict", "eval":
+        ends = [good(verb, "copied", "--data-on", on, "--out" if verb == "predict" else "--split",
+                     f"{on}.csv" if verb == "predict" else "val", "--json").stdout for on in ("host", "device")]
+        assert verb == "predict" or ends[0] == ends[1], ends
+    assert open("host.csv").read() == open("device.csv").read()
+    p = gtc("train", "m.json", "--data-on", "moon")
+    assert p.returncode == 2 and "auto, device or host" in p.stderr, p.stderr
 
     ended = {0: 0, 4: 0}
     n, reached = 1, True

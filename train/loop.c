@@ -59,6 +59,7 @@ typedef struct Train {
     /* the train program's */
     void *const *x;
     void *y;
+    int32_t *at; /* where the batch is made on the device; else x and y are there */
     int32_t *rows;
     float *lr;
     int64_t *row0;
@@ -224,6 +225,8 @@ static Status step_begin(Train *t, int *rows)
     TRY(loader_next(t->cx, t->loader, t->x, t->y, rows));
     if (*rows == 0)
         return ST_OK;
+    if (t->at)
+        TRY(data_locate(t->cx, t->d, SPLIT_TRAIN, loader_index(t->loader), t->s->batch, t->at));
     if (t->rows)
         *t->rows = *rows;
     if (t->row0)
@@ -415,11 +418,12 @@ static Status open_inputs(Train *t)
     Session *s = t->s;
     GtcTensor out;
     TRY(session_inputs(t->cx, s, BUILD_TRAIN, &t->x));
+    t->at = session_at(s, BUILD_TRAIN);
     t->y = session_input(s, BUILD_TRAIN, "y");
     t->rows = session_input(s, BUILD_TRAIN, "rows");
     t->lr = session_input(s, BUILD_TRAIN, "lr");
     t->row0 = session_input(s, BUILD_TRAIN, "row0");
-    if (!t->y || !t->lr || !session_output(s, BUILD_TRAIN, "loss", &out))
+    if ((!t->y && !t->at) || !t->lr || !session_output(s, BUILD_TRAIN, "loss", &out))
         return FAIL(t->cx, INTERNAL, "the train program lacks y, lr or loss");
     t->loss = out.data;
     t->norm = session_output(s, BUILD_TRAIN, "grad_norm", &out) ? out.data : NULL;
@@ -451,6 +455,7 @@ static Status open_monitor(Train *t)
 static Status begin(Train *t)
 {
     TRY(open_inputs(t));
+    TRY(session_feed(t->cx, t->s, t->d));
     TRY(loader_open(t->cx, t->d, SPLIT_TRAIN, t->s->batch, t->cfg->shuffle, t->cfg->seed,
                     &t->loader));
     if (data_rows(t->d, SPLIT_TRAIN) == 0)
