@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "ir/text.h"
 #include "tests/cuda_kernels.h"
 #include "tests/zoo_case.h"
 
@@ -49,8 +50,34 @@ static void every_kernel_is_planned(void **state)
     assert_int_equal(left, 0);
 }
 
+/* The text of a map without a tail does not say how many blocks run it, and a kernel's name is what
+ * its code is found by. */
+static void as_many_blocks_make_a_name(void **state)
+{
+    static const int size[] = { 16384, 8192, 16384 };
+    Arena *arena = arena_new();
+    Kernel *k[3];
+    Ctx cx;
+    (void)state;
+    ctx_init(&cx);
+    for (int i = 0; i < 3; i++) {
+        Graph *g;
+        const char *text = arena_printf(arena,
+                                        "graph (%%x: f32[%d]) {\n  %%a = mul %%x, %%x\n"
+                                        "  return %%a\n}\n",
+                                        size[i]);
+        assert_int_equal(graph_parse(&cx, arena, "map", text, &g), ST_OK);
+        assert_int_equal(cuda_kernels(&cx, arena, g, &k[i]), 1);
+    }
+    assert_int_not_equal(k[0]->launch[0].blocks, k[1]->launch[0].blocks);
+    assert_string_not_equal(k[0]->name, k[1]->name);
+    assert_string_equal(k[0]->name, k[2]->name);
+    arena_free(arena);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(every_kernel_is_planned) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(every_kernel_is_planned),
+                                        cmocka_unit_test(as_many_blocks_make_a_name) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
