@@ -145,19 +145,27 @@ static Status check_vars(const Verify *v, Ix a, const char *what)
     return ST_OK;
 }
 
+/* A guard on a quotient is one on what is divided too, which other quotients of it are near to. */
+static void push_guard(Verify *v, Guard g)
+{
+    do {
+        arena_grow(v->k->arena, v->guard, v->nguard, v->guard_cap);
+        v->guard[v->nguard++] = g;
+    } while (ix_guard_undivided(v->pool, &g, &g));
+}
+
 /* *never: they cannot all hold. */
 static Status push_guards(Verify *v, const KNode *n, bool *never)
 {
+    const uint32_t first = v->nguard;
     *never = false;
-    for (int i = 0; i < n->nguard; i++)
-        TRY(check_vars(v, n->guard[i].ix, "guard"));
-    for (int round = 0; round < 2; round++)
-        for (int i = 0; i < n->nguard; i++)
-            *never |= !narrow(v, &n->guard[i]);
     for (int i = 0; i < n->nguard; i++) {
-        arena_grow(v->k->arena, v->guard, v->nguard, v->guard_cap);
-        v->guard[v->nguard++] = n->guard[i];
+        TRY(check_vars(v, n->guard[i].ix, "guard"));
+        push_guard(v, n->guard[i]);
     }
+    for (int round = 0; round < 2; round++)
+        for (uint32_t i = first; i < v->nguard; i++)
+            *never |= !narrow(v, &v->guard[i]);
     return ST_OK;
 }
 
