@@ -40,7 +40,11 @@ static BoundFn *const bound_fn[OP_COUNT] = {
 #include "ir/ops.def"
 };
 
-enum { SPAN_PLANES = 5, PLANES = SPAN_PLANES + SPAN_COUNT * ORACLE_SAMPLES };
+enum {
+    SPAN_PLANES = 5,
+    STORED_PLANES = SPAN_PLANES + SPAN_COUNT * ORACLE_SAMPLES, /* without the second copy */
+    PLANES = SPAN_PLANES + COPIES * SPAN_COUNT * ORACLE_SAMPLES,
+};
 
 typedef struct Body {
     Ctx *cx;
@@ -87,7 +91,7 @@ static Value *plane(Bounded *v, int i)
     if (i == 0)
         return &v->ref;
     if (i >= SPAN_PLANES)
-        return &v->sample[0][0] + (i - SPAN_PLANES);
+        return &v->sample[0][0][0] + (i - SPAN_PLANES);
     return i % 2 ? &v->span[i / 2].lo : &v->span[i / 2 - 1].hi;
 }
 
@@ -122,13 +126,22 @@ static void share_span(Ctx *cx, Bounded *v, int which, const Span *with)
     s->hi = view(&with->hi);
 }
 
-/* with: NULL: ref. */
-static void share_samples(Ctx *cx, Bounded *v, int which, const Value *with)
+/* The samples of a span become those of the other, or ref. */
+static void share_samples(Ctx *cx, Bounded *v, int which, bool with_ref)
 {
-    for (int k = 0; k < ORACLE_SAMPLES; k++) {
-        cx->os->release(v->sample[which][k].own);
-        v->sample[which][k] = view(with ? &with[k] : &v->ref);
-    }
+    for (int copy = 0; copy < COPIES; copy++)
+        for (int k = 0; k < ORACLE_SAMPLES; k++) {
+            Value *s = &v->sample[copy][which][k];
+            cx->os->release(s->own);
+            *s = view(with_ref ? &v->ref : &v->sample[copy][SPAN_COUNT - 1 - which][k]);
+        }
+}
+
+/* Of a value that stands in memory everybody reads the same. */
+static void store(Bounded *v)
+{
+    for (int i = STORED_PLANES; i < PLANES; i++)
+        *plane(v, i) = view(plane(v, i - SPAN_COUNT * ORACLE_SAMPLES));
 }
 
 static void make_exact(Ctx *cx, Bounded *v)
@@ -136,8 +149,8 @@ static void make_exact(Ctx *cx, Bounded *v)
     const Span self = { view(&v->ref), view(&v->ref) };
     share_span(cx, v, SPAN_ALL, &self);
     share_span(cx, v, SPAN_DECIDED, &self);
-    share_samples(cx, v, SPAN_ALL, NULL);
-    share_samples(cx, v, SPAN_DECIDED, NULL);
+    share_samples(cx, v, SPAN_ALL, true);
+    share_samples(cx, v, SPAN_DECIDED, true);
     v->sure = SURE_EXACT;
 }
 
@@ -160,7 +173,7 @@ static void tighten(Ctx *cx, Bounded *v)
     Span *all = &v->span[SPAN_ALL], *decided = &v->span[SPAN_DECIDED];
     if (v->sure == SURE_OPEN && same(&all->lo, &decided->lo) && same(&all->hi, &decided->hi)) {
         share_span(cx, v, SPAN_DECIDED, all);
-        share_samples(cx, v, SPAN_ALL, v->sample[SPAN_DECIDED]);
+        share_samples(cx, v, SPAN_ALL, false);
         v->sure = SURE_DECIDED;
     }
     if (v->sure == SURE_DECIDED && same(&v->ref, &all->lo) && same(&v->ref, &all->hi))
@@ -267,7 +280,7 @@ static Status bound_node(Body *b, const Eval *e, Ref r, const Bounded *in)
 static Bounded kept(Arena *arena, Bounded *v)
 {
     Bounded k = { .sure = v->sure };
-    for (int i = 0; i < PLANES; i++) {
+    for (int i = 0; i < STORED_PLANES; i++) {
         const Value *from = plane(v, i);
         Value *to = plane(&k, i);
         for (int j = 0; j < i && !to->at; j++)
@@ -279,6 +292,7 @@ static Bounded kept(Arena *arena, Bounded *v)
             value_packed(&v->ref.type, arena_array(arena, double, shape_count(&v->ref.type.shape)));
         value_copy(to, from);
     }
+    store(&k);
     return k;
 }
 
@@ -302,7 +316,7 @@ static Status body_run(Body *b, const Bounded *in, Bounded *dst, Arena *arena)
         Bounded *v = &b->value[b->slot[b->g->out[i].value]];
         if (arena)
             dst[i] = kept(arena, v);
-        for (int k = 0; k < PLANES && !arena; k++)
+        for (int k = 0; k < STORED_PLANES && !arena; k++)
             value_copy(plane(&dst[i], k), plane(v, k));
     }
     for (uint32_t i = 0; i < b->nslot; i++)
@@ -315,8 +329,9 @@ static Status body_run(Body *b, const Bounded *in, Bounded *dst, Arena *arena)
 static Status planes_new(const Eval *e, const Type *type, Bounded *v)
 {
     v->sure = SURE_OPEN;
-    for (int i = 0; i < PLANES; i++)
+    for (int i = 0; i < STORED_PLANES; i++)
         TRY(value_new(e, type, plane(v, i)));
+    store(v);
     return ST_OK;
 }
 
@@ -351,7 +366,7 @@ typedef struct Loop {
 
 static void copy_planes(Bounded *to, Bounded *from)
 {
-    for (int i = 0; i < PLANES; i++)
+    for (int i = 0; i < STORED_PLANES; i++)
         value_copy(plane(to, i), plane(from, i));
     to->sure = from->sure;
 }
@@ -465,9 +480,10 @@ static Bounded planes_of(const OracleTensor *t)
         .sure = SURE_OPEN,
     };
     for (int k = 0; k < ORACLE_SAMPLES; k++) {
-        v.sample[SPAN_ALL][k] = value_packed(type, t->open_sample[k]);
-        v.sample[SPAN_DECIDED][k] = value_packed(type, t->sample[k]);
+        v.sample[0][SPAN_ALL][k] = value_packed(type, t->open_sample[k]);
+        v.sample[0][SPAN_DECIDED][k] = value_packed(type, t->sample[k]);
     }
+    store(&v);
     return v;
 }
 
@@ -481,8 +497,8 @@ static OracleTensor tensor_of(const Bounded *v, Tensor rounded)
                        .lo_decided = decided->lo.at,
                        .hi_decided = decided->hi.at };
     for (int k = 0; k < ORACLE_SAMPLES; k++) {
-        t.open_sample[k] = v->sample[SPAN_ALL][k].at;
-        t.sample[k] = v->sample[SPAN_DECIDED][k].at;
+        t.open_sample[k] = v->sample[0][SPAN_ALL][k].at;
+        t.sample[k] = v->sample[0][SPAN_DECIDED][k].at;
     }
     return t;
 }

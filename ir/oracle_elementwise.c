@@ -377,33 +377,6 @@ static void find_bends(const Run *w)
     }
 }
 
-/* Whether elements of r are products, which an addition may take before they are rounded. */
-static bool is_product(const Graph *g, Ref r)
-{
-    const Node *n = &g->node[r];
-    if (n->op == OP_neg || (op_info[n->op].cls == CLASS_VIEW && n->op != OP_concat))
-        return is_product(g, n->arg[0]);
-    for (uint32_t i = 0; n->op == OP_concat && i < n->nargs; i++)
-        if (is_product(g, n->arg[i]))
-            return true;
-    return n->op == OP_mul;
-}
-
-/* x * y - x * y need not be 0: one of the two may go into the other's subtraction (fma). */
-static void note_products(const Run *w)
-{
-    const Node *n = w->c->n;
-    for (int k = 0; k < 2; k++) {
-        if (!is_product(w->c->e->g, n->arg[k]))
-            continue;
-        for (int64_t i = 0; i < w->n; i++) {
-            const double lo = end_at(w, 2 * k, i), hi = end_at(w, 2 * k + 1, i);
-            if (w->lo[i] != w->hi[i] && isfinite(hi - lo))
-                w->noise[i] += 0x1p-24 * fmax(fabs(lo), fabs(hi));
-        }
-    }
-}
-
 static void run_op(const Run *w)
 {
     const Node *n = w->c->n;
@@ -447,8 +420,6 @@ static void run_op(const Run *w)
         finish_floats(w, to, rule->way == CAST && from == to ? 0 : rule->ulp);
     if (n->op == OP_max || n->op == OP_min || rule->way == ABS)
         find_bends(w);
-    if ((n->op == OP_add || n->op == OP_sub) && dtype_is_float(to))
-        note_products(w);
     w->c->flat = decides;
     if (decides)
         take_decisions(w);

@@ -9,13 +9,14 @@
  *
  * A Bounded is a value of the evaluator and two spans around it: SPAN_ALL holds what any correct
  * program may give, SPAN_DECIDED what it may give if every decision goes as in ref; and samples of
- * both.  The planes are views of each other where they are equal, as
- * `sure` says. */
+ * both, each in two copies (oracle_sample.c).  The planes are views of each other where they are
+ * equal, as `sure` says; what is stored (inputs, results of bodies and graphs) is one for both. */
 typedef struct Span {
     Value lo, hi;
 } Span;
 
 enum { SPAN_ALL, SPAN_DECIDED, SPAN_COUNT };
+enum { COPIES = 2 };
 
 typedef enum Sure {
     SURE_EXACT,   /* spans and samples are ref itself */
@@ -26,7 +27,7 @@ typedef enum Sure {
 typedef struct Bounded {
     Value ref;
     Span span[SPAN_COUNT];
-    Value sample[SPAN_COUNT][ORACLE_SAMPLES];
+    Value sample[COPIES][SPAN_COUNT][ORACLE_SAMPLES];
     Sure sure;
 } Bounded;
 

@@ -151,10 +151,11 @@ static Status magnitude(const BoundCall *c, uint32_t arg, Value *out, bool *whol
 }
 
 /* Errors of a sum of so many terms go either way: what is left of them grows with the root.  What
- * is flushed goes to zero. */
+ * is flushed goes to zero.  More than the bound is no noise: a sample that is cut to it stands at
+ * one of two ends, and two of them often at the same. */
 static double usual_noise(const Rounding *r, double terms, double size, double ref)
 {
-    return (2 + sqrt(terms)) * r->unit * size + r->store * fabs(ref) + r->tiny +
+    return fmin(2 + sqrt(terms), terms) * r->unit * size + r->store * fabs(ref) + r->tiny +
            2 * terms * r->flush;
 }
 
