@@ -226,6 +226,14 @@ static void run_abs(const Run *w)
     }
 }
 
+static bool certain_at(const Run *w, int64_t i)
+{
+    for (uint32_t k = 0; k < w->c->n->nargs; k++)
+        if (bound_is_anything(end_at(w, 2 * (int)k, i), end_at(w, 2 * (int)k + 1, i)))
+            return false;
+    return true;
+}
+
 /* One element compared with itself: two views of it meet. */
 static bool is_itself(const Run *w, int64_t i)
 {
@@ -236,7 +244,7 @@ static bool is_itself(const Run *w, int64_t i)
 static void run_equal(const Run *w)
 {
     for (int64_t i = 0; i < w->n; i++) {
-        if (is_itself(w, i)) {
+        if (is_itself(w, i) && certain_at(w, i)) {
             w->lo[i] = w->hi[i] = w->ref[i];
             continue;
         }
@@ -250,9 +258,14 @@ static void run_equal(const Run *w)
 static void run_compare(const Run *w, const char *sign)
 {
     run_rises(w, sign);
-    for (int64_t i = 0; i < w->n; i++)
-        if (is_itself(w, i))
+    for (int64_t i = 0; i < w->n; i++) {
+        if (!certain_at(w, i)) { /* NaN, for all we know, which no comparison holds of */
+            w->lo[i] = 0;
+            w->hi[i] = 1;
+        } else if (is_itself(w, i)) {
             w->lo[i] = w->hi[i] = w->ref[i];
+        }
+    }
 }
 
 static void run_select(const Run *w)
@@ -311,14 +324,6 @@ static void run_cast(const Run *w, DType from, DType to)
 
 /* ------------------------------------------------------------ and what every op has in common */
 
-static bool certain_at(const Run *w, int64_t i)
-{
-    for (uint32_t k = 0; k < w->c->n->nargs; k++)
-        if (bound_is_anything(end_at(w, 2 * (int)k, i), end_at(w, 2 * (int)k + 1, i)))
-            return false;
-    return true;
-}
-
 static void take_decisions(const Run *w)
 {
     for (int64_t i = 0; i < w->n; i++) {
@@ -353,10 +358,15 @@ static void finish_integers(const Run *w, DType dt)
 static void finish_floats(const Run *w, DType dt, double ulp)
 {
     const Rounding r = bound_rounding(dt);
+    const bool picks = rules[w->c->n->op].way == SELECT;
     for (int64_t i = 0; i < w->n; i++) {
         const double ref = w->ref[i];
         double *lo = &w->lo[i], *hi = &w->hi[i];
         const bool point = *lo == *hi && *lo == ref;
+        if (!picks && !certain_at(w, i)) { /* of what may be NaN it may be NaN */
+            bound_anything(lo, hi);
+            continue;
+        }
         bound_settle(ref, !isnan(ref) || certain_at(w, i), lo, hi);
         if (ulp == 0 || (point && ulp <= .5 && round_to(dt, ref) == ref))
             continue; /* nothing to round */
@@ -479,12 +489,15 @@ static Status mark_candidates(BoundCall *c, const Node *m, int at, Span *out)
     if (status == ST_OK)
         status = spread(c->e, c->n->arg[1 - at], m, &count, &all);
     if (status == ST_OK) {
-        const int64_t *const by[] = { out->lo.stride, out->hi.stride, all.stride };
-        for (nest_start(&w, &c->n->type.shape, 3, by); w.more; nest_next(&w))
+        const int64_t *const by[] = { out->lo.stride, out->hi.stride, all.stride, y->lo.stride,
+                                      y->hi.stride };
+        for (nest_start(&w, &c->n->type.shape, 5, by); w.more; nest_next(&w))
             for (int64_t i = 0; i < w.n; i++) {
                 const bool is = out->hi.at[w.off[1] + i * w.step[1]] != 0;
                 double *lo = &out->lo.at[w.off[0] + i * w.step[0]];
-                *lo = is && (*lo != 0 || all.at[w.off[2] + i * w.step[2]] == 1);
+                *lo = is && (*lo != 0 || (all.at[w.off[2] + i * w.step[2]] == 1 &&
+                                          !bound_is_anything(y->lo.at[w.off[3] + i * w.step[3]],
+                                                             y->hi.at[w.off[4] + i * w.step[4]])));
             }
     }
     c->e->cx->os->release(all.own);
