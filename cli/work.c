@@ -263,14 +263,30 @@ static Status data_place(Cli *c, DataPlace *out)
     return FAIL(&c->cx, USAGE, "--data-on: wants auto, device or host, got '%s'", text);
 }
 
+/* A GPU that nobody asked for and that does not take the model is left for the CPU. */
+static Status leave_gpu(Cli *c, Work *w, unsigned kinds, DataPlace place)
+{
+    const int64_t threads = options_int(c->o, OPT_threads, 0);
+    log_say(&c->cx, LOG_WARN, "%s; the run goes on on the CPU", c->cx.msg);
+    c->cx.code = ST_OK;
+    gtc_device_close(w->device);
+    w->device = NULL;
+    TRY(gtc_device_open(&c->cx, "cpu", (int)threads, &w->device));
+    return session_open_fed(&c->cx, w->model, w->shape, w->device, &w->opt, kinds, place,
+                            &w->session);
+}
+
 Status work_open_session(Cli *c, Work *w, unsigned kinds)
 {
     DataPlace place = DATA_AUTO;
     TRY(data_place(c, &place));
     if (!w->device)
         TRY(work_open_device(c, w));
-    return session_open_fed(&c->cx, w->model, w->shape, w->device, &w->opt, kinds, place,
-                            &w->session);
+    const Status st = session_open_fed(&c->cx, w->model, w->shape, w->device, &w->opt, kinds,
+                                       place, &w->session);
+    if (st == ST_ENV && gtc_device_is_chosen(w->device))
+        return leave_gpu(c, w, kinds, place);
+    return st;
 }
 
 void work_close(Work *w)

@@ -299,3 +299,10 @@ Status kernel_build_plain_c(Ctx *cx, Arena *arena, const Target *t, const Graph 
 {
     return build(cx, arena, t, g, r, true, out);
 }
+
+Status kernel_build_plain_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref r,
+                               Kernel *out)
+{
+    gtc_assert(t->smem_bytes > 0, "a GPU whose blocks have no shared memory");
+    return build(cx, arena, t, g, r, true, out);
+}

@@ -59,6 +59,8 @@ Status kernel_build_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *g,
 /* The same by the last-resort planner alone: slow code, made another way, to compare with. */
 Status kernel_build_plain_c(Ctx *cx, Arena *arena, const Target *target, const Graph *g, Ref r,
                             Kernel *out);
+Status kernel_build_plain_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref r,
+                               Kernel *out);
 
 /* For Target.refuse on a CPU, on a GPU. */
 const char *kernel_refuse_c(const Target *t, const Graph *body);

@@ -527,6 +527,40 @@ static Status load_all(Ctx *cx, CudaDevice *d, const LoadCall *call, const Image
     return ST_OK;
 }
 
+/* What did not compile is made again by the last-resort planner, whose text is another one. */
+static Status load_again(Ctx *cx, const CudaDevice *d, const LoadCall *call, Arena *arena,
+                         Image *image)
+{
+    Kernel *k = arena_array(arena, Kernel, call->n);
+    const char **layers = arena_array(arena, const char *, call->n);
+    Image *made = arena_array(arena, Image, call->n);
+    int *at = arena_array(arena, int, call->n), n = 0;
+    for (int i = 0; i < call->n; i++) {
+        if (image[i].bytes || !call->k[i].source[0] || !call->g)
+            continue;
+        const char *name = call->k[i].name;
+        TRY(kernel_build_plain_cuda(cx, call->arena, &d->base.target, call->g, call->node[i],
+                                    &call->k[i]));
+        log_say(cx, LOG_WARN, "%s is made again by the last-resort planner, as %s", name,
+                call->k[i].name);
+        k[n] = call->k[i];
+        layers[n] = call->layers ? call->layers[i] : NULL;
+        at[n++] = i;
+    }
+    if (n == 0)
+        return ST_OK;
+    TRY(jit_image_load(cx, d->cache, d->maker, k, layers, n, call->no_cache, made));
+    for (int i = 0; i < n; i++)
+        image[at[i]] = made[i];
+    for (int i = 0; i < n; i++)
+        if (!made[i].bytes && k[i].source[0])
+            return FAIL(cx, ENV,
+                        "%s: %s compiles it neither as it was planned nor as the last-resort "
+                        "planner makes it",
+                        k[i].name, d->maker->name);
+    return ST_OK;
+}
+
 static Status cuda_load(Ctx *cx, GtcDevice *base, const LoadCall *call, Code *code, void **module)
 {
     CudaDevice *d = cuda_of(base);
@@ -540,7 +574,9 @@ static Status cuda_load(Ctx *cx, GtcDevice *base, const LoadCall *call, Code *co
     Image *image = arena_array(m->arena, Image, call->n);
     TRY(jit_image_load(cx, d->cache, d->maker, call->k, call->layers, call->n, call->no_cache,
                        image));
-    Status status = cuda_enter(cx, &d->q);
+    Status status = load_again(cx, d, call, m->arena, image);
+    if (status == ST_OK)
+        status = cuda_enter(cx, &d->q);
     if (status == ST_OK)
         status = load_all(cx, d, call, image, m, code);
     jit_image_free(image, call->n);

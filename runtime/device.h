@@ -48,12 +48,17 @@ typedef struct Schedule {
     void *module; /* as load gave it */
 } Schedule;
 
-/* What load is asked for: code of k[0 .. n), which do work for these layers. */
+/* What load is asked for: code of k[0 .. n), which do work for these layers.  k[i] is made of the
+ * fusion node[i] of g, and another may be put in its place, in memory of that arena; g is NULL where
+ * there is nothing to make it of again. */
 typedef struct LoadCall {
-    const Kernel *k;
+    Kernel *k;
     const char *const *layers;
     int n;
     bool no_cache;
+    const Graph *g;
+    const Ref *node;
+    Arena *arena;
 } LoadCall;
 
 /* What kernels can use, and where the two memories are apart, memory of the host from which copies
@@ -104,6 +109,7 @@ struct GtcDevice {
     char describe[256];
     int64_t room;      /* bytes that may yet be taken, -1: not counted */
     char trouble[200]; /* why alloc gave nothing the last time, after "; ", or "" */
+    bool chosen; /* by "auto", which would have taken the CPU as well */
     const struct Os *os; /* of the Ctx that opened it: what it took is given back there */
 };
 

@@ -48,6 +48,7 @@ const char *gtc_device_name(const GtcDevice *d); /* "cpu" */
 const char *
 gtc_device_describe(const GtcDevice *d); /* "cpu: 2 threads, AVX-512 (16 lanes), gcc 12.2.0" */
 int gtc_device_threads(const GtcDevice *d); /* of a GPU: multiprocessors */
+bool gtc_device_is_chosen(const GtcDevice *d); /* a GPU that "auto" took: the CPU would do as well */
 /* Bytes of its memory that may yet be taken, as far as is known; -1: its memory is the host's. */
 int64_t gtc_device_room(const GtcDevice *d);
 

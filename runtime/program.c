@@ -412,7 +412,7 @@ static Status program_build(Bind *b, bool no_cache)
     TRY(ports_make(b));
     TRY(find_slots(b));
     const char **layers = program_layers(b);
-    const LoadCall call = { b->k, layers, b->nk, no_cache };
+    const LoadCall call = { b->k, layers, b->nk, no_cache, b->g, b->fusion, b->arena };
     TRY(p->d->ops->load(b->cx, p->d, &call, code, &p->schedule.module));
     TRY(keep_graph(b, code));
     program_describe(b, code, layers);
@@ -432,7 +432,10 @@ Status program_create(Ctx *cx, GtcDevice *d, GtcStore *s, const Graph *fused, co
         return FAIL(cx, MEMORY, "no memory for a program");
     p->d = d;
     p->arena = arena_new();
-    Bind b = { .cx = cx, .p = p, .store = s, .g = fused, .k = k, .nk = n, .arena = arena_new() };
+    Bind b = { .cx = cx, .p = p, .store = s, .g = fused, .nk = n, .arena = arena_new() };
+    b.k = arena_array(b.arena, Kernel, n);
+    if (n)
+        memcpy(b.k, k, (size_t)n * sizeof *k);
     const Status status = program_build(&b, opt->no_cache);
     arena_free(b.arena);
     if (status != ST_OK) {

@@ -54,7 +54,7 @@ typedef struct Bind {
     GtcProgram *p;
     GtcStore *store;
     const Graph *g;
-    const Kernel *k;
+    Kernel *k; /* [nk] */
     int nk;
     Arena *arena;
     Ref *fusion;        /* [nk] */

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ir/base/os.h"
@@ -373,7 +374,7 @@ static void without_graphs_launches_go_one_by_one(void **state)
     OK(&f, end(&f));
 }
 
-static void what_no_compiler_takes_is_interpreted(void **state)
+static void what_no_planner_takes_is_interpreted(void **state)
 {
     (void)state;
     for (int which = 0; which < 8; which++) {
@@ -384,15 +385,45 @@ static void what_no_compiler_takes_is_interpreted(void **state)
             if (which >> k & 1) {
                 u.k[k].source = k == 1 ? "not C at all\n" : "";
                 u.k[k].name = k == 1 ? "sub_bad" : u.k[k].name;
-                gone++;
+                gone += k != 1;
             }
         OK(&f, begin(&f, &u));
         assert_int_equal(gtc_program_info(f.p).interpreted, gone);
-        if (which & 2)
+        if (which & 2) { /* and what no compiler takes is planned anew */
             assert_non_null(strstr(f.said, "sub_bad, of layers 1,3: "));
+            assert_non_null(strstr(f.said, "sub_bad is made again by the last-resort planner, as "));
+            assert_string_equal(gtc_program_kernel(f.p, 1).planner, "plain");
+        }
         OK(&f, train(&f, 3));
         OK(&f, end(&f));
     }
+}
+
+/* A compiler that is there and takes nothing. */
+static void what_no_compiler_takes_is_no_program(void **state)
+{
+    static const char script[] = "#!/bin/sh\ncase \"$1\" in --version) echo clang 1;; *) exit 1;; esac\n";
+    const char *cc = getenv("CC");
+    char path[128], *old = cc ? strdup(cc) : NULL;
+    Fixture f;
+    const Setup u = plain();
+    (void)state;
+    snprintf(path, sizeof path, "/tmp/gtc-dev-cuda-cc-%ld", (long)getpid());
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(script, file) >= 0 && fclose(file) == 0 && chmod(path, 0700) == 0);
+    setenv("CC", path, 1);
+    assert_int_equal(begin(&f, &u), ST_ENV);
+    assert_non_null(strstr(f.cx.msg, "neither as it was planned nor as the last-resort planner"));
+    assert_non_null(strstr(f.said, "mul_1, of layers 3: clang 1"));
+    assert_null(f.p);
+    OK(&f, end(&f));
+    unlink(path);
+    if (old)
+        setenv("CC", old, 1);
+    else
+        unsetenv("CC");
+    free(old);
 }
 
 static void kernels_are_timed(void **state)
@@ -772,7 +803,8 @@ int main(void)
         cmocka_unit_test(a_program_is_one_graph),
         cmocka_unit_test(one_call_launches_it),
         cmocka_unit_test(without_graphs_launches_go_one_by_one),
-        cmocka_unit_test(what_no_compiler_takes_is_interpreted),
+        cmocka_unit_test(what_no_planner_takes_is_interpreted),
+        cmocka_unit_test(what_no_compiler_takes_is_no_program),
         cmocka_unit_test(kernels_are_timed),
         cmocka_unit_test(runs_may_be_under_way),
         cmocka_unit_test(edges_are_enough),

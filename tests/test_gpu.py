@@ -4,7 +4,7 @@
 the right exit code with words, no crash, no hang, and the last checkpoint whole, from which the run
 goes on to the bits of one that was never disturbed.  Batches that are made on the device and batches
 that are copied there train the same weights.  And what doctor finds out about a device."""
-import json, os, shutil, struct, subprocess, sys, tempfile
+import json, os, re, shutil, struct, subprocess, sys, tempfile
 
 GTC = os.path.abspath(os.environ.get("GTC", "build/gtc"))
 SANITIZED = os.environ.get("GTC_SANITIZE") in ("1", "ON")
@@ -84,10 +84,53 @@ def doctor():
     assert p.returncode == 4 and not o["ok"] and o["gpu"][0]["ok"] and not o["gpu"][-1]["ok"], p
 
 
+REFUSING = """#!/bin/sh
+for last; do :; done
+case "$*" in *"-x c"*) grep -q "$GTC_TEST_REFUSE" "$last" && { echo "refused: $last" >&2; exit 1; };; esac
+exec %s "$@"
+"""
+
+
+def compiler_faults():
+    """A kernel that does not compile is made another way; a model that cannot be compiled is an error, or
+    the CPU's where the device went without saying."""
+    with open("refusing", "w") as f:
+        f.write(REFUSING % next(filter(None, map(shutil.which, ("clang", "gcc", "cc")))))
+    os.chmod("refusing", 0o755)
+    os.environ["CC"] = os.path.abspath("refusing")
+    args = "train", "m.json", "--json", "--no-cache", "--out"
+
+    def run(name, refuse, device="simt"):
+        env = dict(os.environ, GTC_TEST_REFUSE=refuse, GTC_SIMT_AUTO="1", GTC_DEVICE=device)
+        p = subprocess.run([GTC, *args, name], capture_output=True, text=True, env=env, timeout=120)
+        return p, json.loads(p.stdout) if p.returncode == 0 else None
+
+    p, want = run("asked", "nothing at all", "auto")
+    assert want["device"] == "simt" and p.stderr.count("compile") == 0, p.stderr
+    p, _ = run("refused", "GTC_KERNEL")
+    assert p.returncode == 4 and "neither as it was planned nor as the last-resort planner" in p.stderr, p.stderr
+    again = dict(re.findall(r"(\w+) is made again by the last-resort planner, as (\w+)", p.stderr))
+    words = re.findall(r"^gtc: warning: (\w+), of layers ([\d,]+): .* does not compile it; the compiler's words: (.*)$",
+                       p.stderr, re.M)
+    assert again and words and not os.path.exists("refused/last.safetensors"), p.stderr
+    for name, layers, path in words[:2]:
+        text = open(path).read()
+        assert f"kernel: {name}\nlayers: {layers}\n" in text and "refused: " in text and "GTC_KERNEL" in text, text
+    name = next(n for n in again if again[n] != n and n.startswith("dense"))
+    p, got = run("plain", f'line 1 "{name}"')
+    assert got["device"] == "simt" and f"{name} is made again" in p.stderr, p.stderr
+    assert abs(got["train_loss"] - want["train_loss"]) < 1e-6, (got, want)
+    p, got = run("cpu", "GTC_KERNEL", "auto")
+    assert got["device"] == "cpu" and "the run goes on on the CPU" in p.stderr, p.stderr
+    assert abs(got["train_loss"] - want["train_loss"]) < 1e-6, (got, want)
+    del os.environ["CC"]
+
+
 def main():
     if not SANITIZED:  # its model takes a minute there; the driver's part is the same
         doctor()
     json.dump(MODEL, open("m.json", "w"))
+    compiler_faults()
     good("train", "m.json", "--out", "base")
     first = tensors("base/last.safetensors")
     shutil.copytree("base", "whole")
