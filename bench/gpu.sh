@@ -9,6 +9,7 @@
 #     zoo        every zoo model's step against the evaluator; fusion bodies; random graphs
 #     recurrent  steps of the recurrent nets beside PyTorch, a hand-captured CUDA graph of it, and JAX
 #     others     the same of the other nets
+#     libraries  steps with calls of cuBLASLt beside own kernels, in both modes
 #     sanitizer  compute-sanitizer memcheck, racecheck, initcheck, synccheck over training steps
 #     compiled   steps of all nets beside torch.compile
 # Each part leaves DIR/PART.log, and the figures lie beside it; the table of parts is printed last.
@@ -25,7 +26,7 @@ while [ $# -gt 0 ]; do
         out=${2-}
         shift 2 || { echo "--out wants a folder" >&2; exit 2; }
         ;;
-    build | smoke | zoo | sanitizer | recurrent | others | compiled)
+    build | smoke | zoo | sanitizer | recurrent | others | libraries | compiled)
         parts+=("$1")
         shift
         ;;
@@ -35,7 +36,7 @@ while [ $# -gt 0 ]; do
         ;;
     esac
 done
-[ ${#parts[@]} -gt 0 ] || parts=(build smoke zoo recurrent others sanitizer compiled)
+[ ${#parts[@]} -gt 0 ] || parts=(build smoke zoo recurrent others libraries sanitizer compiled)
 
 gpu_name() {
     if [ "$device" = simt ]; then
@@ -66,7 +67,7 @@ build() {
     local compiler=gcc
     command -v gcc >/dev/null || compiler=clang
     cmake --preset default -DCMAKE_C_COMPILER="$compiler" &&
-        cmake --build build -j "$(nproc)" --target gtc bench-step fuzz_graphs test_simt_zoo test_dev_cuda test_emit
+        cmake --build build -j "$(nproc)" --target gtc bench-step fuzz_graphs test_simt_zoo test_simt_calls test_dev_cuda test_emit
 }
 
 smoke() {
@@ -117,6 +118,12 @@ recurrent() {
 
 others() {
     compare eager,graph,jax mlp,cnn2d,behcnn,xfmr 3
+}
+
+libraries() {
+    GTC_GPU_DEVICE=$device build/tests/test_simt_calls &&
+        python3 bench/libraries.py --gtc build/bench/bench-step --device "$device" --out "$out/$part" \
+            --nets "${GTC_GPU_NETS:-mlp,cnnlstm,cnn2d,behcnn,xfmr}"
 }
 
 compiled() {

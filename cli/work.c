@@ -36,7 +36,15 @@ static Status open_options(Cli *c, Work *w, const char *mode)
     mode = options_text(o, OPT_mode, mode);
     if (strcmp(mode, "default") != 0 && strcmp(mode, "eager") != 0)
         return FAIL(&c->cx, USAGE, "--mode: wants default or eager, got '%s'", mode);
+    static const char *const uses[] = { "auto", "all", "none" };
+    const char *use = options_text(o, OPT_libraries, uses[0]);
+    int libraries = 0;
+    while (libraries < 3 && strcmp(use, uses[libraries]) != 0)
+        libraries++;
+    if (libraries == 3)
+        return FAIL(&c->cx, USAGE, "--libraries: wants auto, all or none, got '%s'", use);
     w->opt = (GtcOptions){
+        .libraries = (GtcLibraryUse)libraries,
         .mode = strcmp(mode, "eager") == 0 ? GTC_EAGER : GTC_DEFAULT,
         .passes = options_text(o, OPT_passes, NULL),
         .skip_passes = options_text(o, OPT_skip_passes, NULL),

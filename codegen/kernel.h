@@ -39,6 +39,7 @@ typedef struct Kernel {
     bool serial;            /* too small to share out: only thread 0 need call it */
     const Launch *launch;   /* CUDA: launch[0 .. nlaunch) */
     int32_t nlaunch, counters;
+    const struct LibraryCall *call; /* what may be called in its place, or NULL; runtime/call.h */
 } Kernel;
 
 /* The text every C kernel needs in front of it, for one lane count. */

@@ -48,7 +48,7 @@ static Status text_load(Ctx *cx, GtcDevice *d, const LoadCall *call, Code *code,
     (void)cx, (void)d;
     *module = NULL;
     for (int i = 0; i < call->n; i++)
-        code[i] = (Code){ NULL, call->k[i].source[0] ? CODE_TEXT : CODE_NONE };
+        code[i] = (Code){ .from = call->k[i].source[0] ? CODE_TEXT : CODE_NONE };
     return ST_OK;
 }
 

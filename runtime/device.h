@@ -108,6 +108,7 @@ struct GtcDevice {
     Target target;
     char describe[256];
     int64_t room;      /* bytes that may yet be taken, -1: not counted */
+    bool calls;        /* it takes library calls (Kernel.call) */
     char trouble[200]; /* why alloc gave nothing the last time, after "; ", or "" */
     bool chosen; /* by "auto", which would have taken the CPU as well */
     const struct Os *os; /* of the Ctx that opened it: what it took is given back there */

@@ -13,8 +13,13 @@ typedef struct GtcProgram GtcProgram;
 
 typedef enum GtcMode { GTC_EAGER, GTC_DEFAULT } GtcMode;
 
+/* Who may do what a library on the GPU (cuBLASLt) does too.  Auto: in mode eager the library, where
+ * there is one, else an own kernel; all, none: the same in every mode. */
+typedef enum GtcLibraryUse { GTC_LIBRARIES_AUTO, GTC_LIBRARIES_ALL, GTC_LIBRARIES_NONE } GtcLibraryUse;
+
 typedef struct GtcOptions {
     GtcMode mode;
+    GtcLibraryUse libraries;
     const char *passes;      /* NULL, or the passes to run instead of the mode's, comma separated */
     const char *skip_passes; /* NULL, or passes to leave out */
     bool verify;             /* verify the graph after every pass */
@@ -152,6 +157,7 @@ typedef struct GtcProgramInfo {
     int kernels;
     int launches; /* of one run; on a GPU a kernel may be several */
     int compiled, cached, interpreted; /* kernels by where their code came from */
+    int calls;                         /* and those that a library does */
     double compile_ms;                 /* whole gtc_compile */
     int64_t peak_bytes;                /* arena + store + workspace: exact, known before running */
     int64_t arena_bytes, weight_bytes, workspace_bytes;

@@ -224,7 +224,8 @@ static bool may_overwrite(const Bind *b, int at, uint32_t i, Ref w)
             uses++;
             where = a;
         }
-    if (uses > 1 || (uses == 1 && b->k[at].inplace[i] != (int32_t)where) || is_output(b, w))
+    const int32_t inplace = b->code[at].from == CODE_CALL ? -1 : b->k[at].inplace[i];
+    if (uses > 1 || (uses == 1 && inplace != (int32_t)where) || is_output(b, w))
         return false;
     for (int later = at + 1 + BUG(60); later < b->nk; later++) {
         const Node *m = &b->g->node[b->fusion[later]];
@@ -414,6 +415,7 @@ static Status program_build(Bind *b, bool no_cache)
     const char **layers = program_layers(b);
     const LoadCall call = { b->k, layers, b->nk, no_cache, b->g, b->fusion, b->arena };
     TRY(p->d->ops->load(b->cx, p->d, &call, code, &p->schedule.module));
+    b->code = code;
     TRY(keep_graph(b, code));
     program_describe(b, code, layers);
     TRY(bind_outputs(b));

@@ -58,14 +58,16 @@ void program_describe(Bind *b, const Code *code, const char *const *layers)
     p->kernel = arena_array(p->arena, GtcKernelInfo, b->nk);
     for (int i = 0; i < b->nk; i++) {
         const Kernel *k = &b->k[i];
+        const bool call = code[i].from == CODE_CALL;
         p->kernel[i] = (GtcKernelInfo){
             .name = keep(p->arena, k->name),
             .label = keep(p->arena, k->label),
-            .planner = keep(p->arena, k->planner),
+            .planner = keep(p->arena, call ? "library" : k->planner),
             .node = b->fusion[i],
             .layers = layers[i],
-            .source = keep(p->arena, k->source),
-            .plan = keep(p->arena, k->plan),
+            .source = call ? arena_printf(p->arena, "/* %s */\n", code[i].call)
+                           : keep(p->arena, k->source),
+            .plan = call ? arena_printf(p->arena, "%s\n", code[i].call) : keep(p->arena, k->plan),
             .flops = k->flops,
             .bytes = k->bytes,
             .interpreted = code[i].from == CODE_NONE,
@@ -74,11 +76,14 @@ void program_describe(Bind *b, const Code *code, const char *const *layers)
         p->info.compiled += code[i].from == CODE_COMPILED;
         p->info.cached += code[i].from == CODE_CACHED;
         p->info.interpreted += code[i].from == CODE_NONE;
+        p->info.calls += call;
     }
     p->info.kernels = b->nk;
     p->info.launches = 0;
     for (int i = 0; i < b->nk; i++)
-        p->info.launches += code[i].from != CODE_NONE && b->k[i].launch ? b->k[i].nlaunch : 1;
+        p->info.launches += code[i].from != CODE_NONE && code[i].from != CODE_CALL && b->k[i].launch
+                                ? b->k[i].nlaunch
+                                : 1;
 }
 
 const char **program_layers(Bind *b)

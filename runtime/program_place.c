@@ -25,7 +25,9 @@ static void plan_workspace(Bind *b)
         const int64_t nt = step->serial ? 1 : b->p->d->target.threads;
         b->work[2 * i] = b->work[2 * i + 1] =
             (MemBuf){ .align = align_of(b), .first = step->epoch, .last = step->epoch };
-        if (k) {
+        if (k && b->code[step->kernel].from == CODE_CALL) {
+            b->work[2 * i].bytes = b->code[step->kernel].workspace;
+        } else if (k) {
             b->work[2 * i].bytes = k->shared_bytes;
             b->work[2 * i + 1].bytes = size_mul(k->private_bytes, BUG(63) ? 1 : nt);
             b->work[2 * i + 1].align = 4096;
@@ -88,6 +90,12 @@ static Status place(Bind *b, MemBuf *buf, int n, int64_t peak, const char *what,
     return ST_OK;
 }
 
+static int64_t counters_of(const Bind *b, const Step *s)
+{
+    const bool own = s->kernel >= 0 && !s->body && b->code[s->kernel].from != CODE_CALL;
+    return own ? b->k[s->kernel].counters : 0;
+}
+
 /* Counters keep their values from run to run, so that each kernel has its own. */
 static Status place_counters(Bind *b)
 {
@@ -95,8 +103,7 @@ static Status place_counters(Bind *b)
     Schedule *s = &b->p->schedule;
     int64_t bytes = 0;
     for (int i = 0; i < s->nstep; i++)
-        if (s->step[i].kernel >= 0 && !s->step[i].body)
-            bytes += size_round_up(size_mul(b->k[s->step[i].kernel].counters, 4), LINE);
+        bytes += size_round_up(size_mul(counters_of(b, &s->step[i]), 4), LINE);
     if (bytes == 0)
         return ST_OK;
     char *at = program_own(b, bytes);
@@ -104,7 +111,7 @@ static Status place_counters(Bind *b)
         return no_memory(b, "the kernels' counters", bytes);
     for (int i = 0; i < s->nstep; i++) {
         Step *step = &s->step[i];
-        const int64_t n = step->kernel < 0 || step->body ? 0 : 4 * b->k[step->kernel].counters;
+        const int64_t n = 4 * counters_of(b, step);
         if (n == 0)
             continue;
         step->arg[step->nin + step->nout + 1] = at;

@@ -55,6 +55,7 @@ typedef struct Bind {
     GtcStore *store;
     const Graph *g;
     Kernel *k; /* [nk] */
+    const Code *code; /* [nk] */
     int nk;
     Arena *arena;
     Ref *fusion;        /* [nk] */
