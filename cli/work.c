@@ -33,7 +33,10 @@ static void add_real_dir(Cli *c, Work *w, const char *dir)
 static Status open_options(Cli *c, Work *w, const char *mode)
 {
     const Options *o = c->o;
+    const int64_t ahead = options_int(o, OPT_ahead, 32);
     mode = options_text(o, OPT_mode, mode);
+    if (ahead < 1 || ahead > 4096)
+        return FAIL(&c->cx, USAGE, "--ahead: wants 1 to 4096, got %lld", (long long)ahead);
     if (strcmp(mode, "default") != 0 && strcmp(mode, "eager") != 0)
         return FAIL(&c->cx, USAGE, "--mode: wants default or eager, got '%s'", mode);
     static const char *const uses[] = { "auto", "all", "none" };
@@ -50,6 +53,7 @@ static Status open_options(Cli *c, Work *w, const char *mode)
         .skip_passes = options_text(o, OPT_skip_passes, NULL),
         .verify = options_flag(o, OPT_verify),
         .no_cache = options_flag(o, OPT_no_cache),
+        .depth = (int)ahead,
     };
     cli_pass_reports(c, &w->opt);
     return ST_OK;

@@ -438,7 +438,7 @@ static Status run_all(const Run *r, double *ms)
         TRY(prepare(r));
     if (r->m->parts->depth < s->depth)
         TRY(slots_make(r));
-    const Transfer *in = s->in + (ptrdiff_t)r->slot * s->nin,
+    const Transfer *in = s->in + (ptrdiff_t)(r->slot % s->in_depth) * s->nin,
                    *out = s->out + (ptrdiff_t)r->slot * s->nout;
     for (int i = 0; i < s->nin; i++)
         TRY(send(r, in[i].device, in[i].host, in[i].bytes));

@@ -39,10 +39,11 @@ typedef struct Schedule {
     int nstep;
     Guard *guard;
     int nguard;
-    /* None where the two places are one; else in[k * nin ..] and out[k * nout ..] of slot k < depth.
-     * As many runs as there are slots may be under way. */
+    /* None where the two places are one; else out[k * nout ..] of slot k < depth and in[k * nin ..]
+     * of k < in_depth, which divides depth: slot k % in_depth has the inputs.  As many runs as there
+     * are slots may be under way. */
     Transfer *in, *out;
-    int nin, nout, depth;
+    int nin, nout, depth, in_depth;
     Transfer *planned; /* memory that holds nothing between two runs; host is NULL */
     int nplanned;
     void *module; /* as load gave it */

@@ -186,7 +186,7 @@ static Status run_kernel(Bench *b, Kernel *k)
     const LoadCall call = { .k = k, .n = 1 };
     int64_t bytes[4] = { sizeof b->x, sizeof b->y, sizeof b->x, 4 };
     Step step = { .arg = b->arg, .bytes = bytes, .nin = 1, .nout = 1 };
-    Schedule s = { .step = &step, .nstep = 1, .depth = 1 };
+    Schedule s = { .step = &step, .nstep = 1, .depth = 1, .in_depth = 1 };
     const DeviceOps *ops = b->d->ops;
     Code code;
     Status status = ops->load(b->cx, b->d, &call, &code, &s.module);

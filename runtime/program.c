@@ -25,7 +25,9 @@
 #include "ir/base/size.h"
 #include "ir/text.h"
 
-enum { DEPTH = 4 }; /* runs under way on a device that works by itself */
+/* Runs under way on a device that works by itself, where nobody says; and how many of them have
+ * inputs that wait to be brought there, where all of them would take more than so many bytes. */
+enum { DEPTH = 4, INPUTS = 4, INPUT_BYTES = 4 << 20 };
 
 /* ------------------------------------------------------------ slots */
 
@@ -82,21 +84,21 @@ static void *pin(Bind *b, int64_t bytes)
 /* Where the device has its own memory, all batch inputs lie in one block there, which one copy
  * fills, and all outputs in another.  Each has its like on the host: one for the caller, one in
  * each slot. */
-static Status ports_alloc(Bind *b, PortBlock *block, int64_t bytes, Transfer **slots, int *nslot)
+static Status ports_alloc(Bind *b, PortBlock *block, int64_t bytes, int depth, Transfer **slots,
+                          int *nslot)
 {
     GtcProgram *p = b->p;
     if (!p->d->ops->copy || bytes == 0)
         return ST_OK;
-    Transfer *t = *slots = arena_array(p->arena, Transfer, DEPTH);
-    bool room =
-        (block->device = program_own(b, bytes)) != NULL && (block->host = pin(b, bytes)) != NULL;
-    for (int k = 0; k < DEPTH && room; k++) {
-        t[k] = (Transfer){ pin(b, bytes), block->device, bytes };
-        room = t[k].host != NULL;
-    }
-    if (!room)
+    Transfer *t = *slots = arena_array(p->arena, Transfer, depth);
+    char *ring = pin(b, size_mul(bytes, depth + 1));
+    block->device = program_own(b, bytes);
+    if (!ring || !block->device)
         return FAIL(b->cx, MEMORY, "no memory for a batch and its results: %lld bytes%s",
                     (long long)bytes, p->d->trouble);
+    block->host = ring + bytes * depth;
+    for (int k = 0; k < depth; k++)
+        t[k] = (Transfer){ ring + bytes * k, block->device, bytes };
     *nslot = 1;
     return ST_OK;
 }
@@ -109,13 +111,21 @@ static int64_t port_bytes(const Type *t)
     return size_round_up(bytes > 0 ? bytes : 1, PORT_ALIGN);
 }
 
-static Status ports_make(Bind *b)
+static void depth_choose(Schedule *s, int wanted, int64_t in_bytes)
+{
+    s->depth = s->in_depth = wanted > 0 ? wanted : DEPTH;
+    if (s->depth > INPUTS && size_mul(in_bytes, s->depth) > INPUT_BYTES) {
+        s->in_depth = INPUTS;
+        s->depth = s->depth / INPUTS * INPUTS;
+    }
+}
+
+static Status ports_make(Bind *b, int depth)
 {
     const Graph *g = b->g;
     GtcProgram *p = b->p;
     Schedule *s = &p->schedule;
     int64_t in = 0, out = 0;
-    s->depth = p->d->ops->copy ? DEPTH : 1;
     for (uint32_t i = 0; i < g->ninput; i++)
         if (g->node[g->input[i]].attr.input.kind == INPUT_batch)
             in = size_add(in, port_bytes(&g->node[g->input[i]].type));
@@ -124,8 +134,9 @@ static Status ports_make(Bind *b)
             const Type t = graph_result_type(g, g->out[i].value, 0);
             out = size_add(out, port_bytes(&t));
         }
-    TRY(ports_alloc(b, &b->in, in, &s->in, &s->nin));
-    TRY(ports_alloc(b, &b->out, out, &s->out, &s->nout));
+    depth_choose(s, p->d->ops->copy ? depth : 1, in);
+    TRY(ports_alloc(b, &b->in, in, s->in_depth, &s->in, &s->nin));
+    TRY(ports_alloc(b, &b->out, out, s->depth, &s->out, &s->nout));
     p->in_host = b->in.host;
     p->out_host = b->out.host;
     return ST_OK;
@@ -406,14 +417,14 @@ static Status keep_graph(Bind *b, const Code *code)
     return ST_OK;
 }
 
-static Status program_build(Bind *b, bool no_cache)
+static Status program_build(Bind *b, const GtcOptions *opt)
 {
     GtcProgram *p = b->p;
     Code *code = arena_array(b->arena, Code, b->nk);
-    TRY(ports_make(b));
+    TRY(ports_make(b, opt->depth));
     TRY(find_slots(b));
     const char **layers = program_layers(b);
-    const LoadCall call = { b->k, layers, b->nk, no_cache, b->g, b->fusion, b->arena };
+    const LoadCall call = { b->k, layers, b->nk, opt->no_cache, b->g, b->fusion, b->arena };
     TRY(p->d->ops->load(b->cx, p->d, &call, code, &p->schedule.module));
     b->code = code;
     TRY(keep_graph(b, code));
@@ -438,7 +449,7 @@ Status program_create(Ctx *cx, GtcDevice *d, GtcStore *s, const Graph *fused, co
     b.k = arena_array(b.arena, Kernel, n);
     if (n)
         memcpy(b.k, k, (size_t)n * sizeof *k);
-    const Status status = program_build(&b, opt->no_cache);
+    const Status status = program_build(&b, opt);
     arena_free(b.arena);
     if (status != ST_OK) {
         gtc_program_destroy(p);

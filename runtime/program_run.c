@@ -13,8 +13,9 @@ int gtc_program_depth(const GtcProgram *p)
 static void fill_slot(GtcProgram *p, int slot)
 {
     const Schedule *s = &p->schedule;
+    const Transfer *in = s->in + slot % s->in_depth;
     if (s->nin)
-        memcpy(s->in[slot].host, p->in_host, (size_t)s->in[slot].bytes);
+        memcpy(in->host, p->in_host, (size_t)in->bytes);
 }
 
 static void empty_slot(GtcProgram *p, int slot)
@@ -24,12 +25,23 @@ static void empty_slot(GtcProgram *p, int slot)
         memcpy(p->out_host, s->out[slot].host, (size_t)s->out[slot].bytes);
 }
 
+/* The run whose inputs lie where the next one's go has read them. */
+static Status inputs_wait(Ctx *cx, const GtcProgram *p)
+{
+    const Schedule *s = &p->schedule;
+    const int64_t run = p->submitted - s->in_depth;
+    if (run < p->collected || !p->d->ops->wait)
+        return ST_OK;
+    return p->d->ops->wait(cx, p->d, s, (int)(run % s->depth));
+}
+
 Status gtc_program_submit(Ctx *cx, GtcProgram *p)
 {
     const Schedule *s = &p->schedule;
     gtc_assert(p->submitted - p->collected < s->depth, "%lld runs under way",
                (long long)(p->submitted - p->collected));
     const int slot = (int)(p->submitted % s->depth);
+    TRY(inputs_wait(cx, p));
     fill_slot(p, slot);
     TRY(p->d->ops->run(cx, p->d, s, slot, NULL));
     p->submitted++;

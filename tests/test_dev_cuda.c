@@ -176,6 +176,7 @@ typedef struct Setup {
     double memory_fraction;
     uint64_t fail;
     bool fail_ever, no_cache;
+    int depth;
     void (*change)(CudaDriver *cu);
 } Setup;
 
@@ -190,7 +191,7 @@ static Status begin(Fixture *f, const Setup *u)
 {
     SimtDriverOptions driver;
     Graph *g = NULL;
-    const GtcOptions opt = { .no_cache = u->no_cache };
+    const GtcOptions opt = { .no_cache = u->no_cache, .depth = u->depth };
     const DeviceCall call = { .gpu = -1, .memory_fraction = u->memory_fraction };
     memset(f, 0, sizeof *f);
     ctx_init(&f->cx);
@@ -443,21 +444,23 @@ static void kernels_are_timed(void **state)
     OK(&f, end(&f));
 }
 
-/* Runs that are under way together see the inputs that they were begun with. */
-static void runs_may_be_under_way(void **state)
+/* Runs that are under way together see the inputs that they were begun with, also where more of them
+ * are under way than inputs have places. */
+static void under_way(int wanted, int depth)
 {
     enum { RUNS = 11 };
     Fixture f;
-    const Setup u = plain();
+    Setup u = plain();
     float w[N], want[RUNS];
     int begun = 0;
-    (void)state;
+    u.depth = wanted;
     OK(&f, begin(&f, &u));
     give(&f, w);
     OK(&f, gtc_store_upload(&f.cx, f.s));
     float *x = gtc_program_input(f.p, gtc_program_find_input(f.p, "x")).data;
-    const int depth = gtc_program_depth(f.p);
-    assert_true(depth > 1);
+    assert_int_equal(gtc_program_depth(f.p), depth);
+    const Schedule *s = program_view(f.p).schedule;
+    assert_int_equal(s->in_depth, depth > 1000 ? 4 : depth);
     for (int done = 0; done < RUNS; done++) {
         for (; begun < RUNS && begun - done < depth; begun++) {
             x[5] = 0.25f * (float)begun;
@@ -472,6 +475,15 @@ static void runs_may_be_under_way(void **state)
     }
     OK(&f, gtc_program_submit(&f.cx, f.p)); /* nobody collects it */
     OK(&f, end(&f));
+}
+
+static void runs_may_be_under_way(void **state)
+{
+    (void)state;
+    under_way(0, 4);
+    under_way(1, 1);
+    under_way(7, 7);
+    under_way(1103, 1100);
 }
 
 /* The steps in orders that the edges allow, every access watched. */

@@ -149,6 +149,14 @@ def main():
     shutil.copytree("base", "made")
     p = good("train", "--resume=made", *MORE, "--data-on", "auto", "--max-steps", "9")
     assert "data: 60 rows, 0.002 MB, lie on the device" in p.stderr, p.stderr
+    for n in "1", "5", "1000":  # how many steps are under way changes nothing
+        shutil.copytree("base", f"ahead{n}")
+        good("train", f"--resume=ahead{n}", *MORE, "--ahead", n)
+        assert tensors(f"ahead{n}/last.safetensors") == want, n
+        p = gtc("train", "m.json", "--out", f"wild{n}", "--ahead", n, "--set", "optimizer.learning_rate=1e30")
+        assert p.returncode == 5 and "at epoch 1, step 2 (" in p.stderr, p.stderr
+        wild = tensors(f"wild{n}/last.safetensors")
+        assert struct.unpack("<i", wild["step"]) == (0,), wild
     for verb in "predict", "eval":
         ends = [good(verb, "copied", "--data-on", on, "--out" if verb == "predict" else "--split",
                      f"{on}.csv" if verb == "predict" else "val", "--json").stdout for on in ("host", "device")]

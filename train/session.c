@@ -22,6 +22,7 @@ static Status build_program(Ctx *cx, Session *s, const GtcOptions *opt, BuildKin
     if (s->fed)
         TRY(feed_graph(cx, s->shape, g, s->batch, arena, &feed));
     mine.feed = feed;
+    mine.depth = k == BUILD_TRAIN ? opt->depth : 0; /* others are looked at batch by batch */
     return gtc_compile(cx, s->device, s->store, g, &mine, &s->program[k]);
 }
 
