@@ -41,7 +41,7 @@ static void every_kernel_is_planned(void **state)
                 const Launch *l = &k[j].launch[q];
                 assert_true(l->blocks >= 1 && l->blocks <= INT32_MAX);
                 assert_true(l->threads >= 32 && l->threads <= 1024 && l->threads % 32 == 0);
-                assert_true(l->smem >= 0 && l->smem <= cuda_target().smem_bytes + 256);
+                assert_true(l->smem >= 0 && l->smem <= middling_gpu().smem_bytes + 256);
             }
         }
         print_message("%s: %d kernels, %d launches\n", zoo_case[i].path, n, launches);
