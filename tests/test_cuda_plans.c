@@ -12,6 +12,7 @@
 
 #include "ir/text.h"
 #include "tests/cuda_kernels.h"
+#include "tests/feed_case.h"
 #include "tests/zoo_case.h"
 
 static void hear(void *arg, LogLevel level, const char *text)
@@ -50,6 +51,25 @@ static void every_kernel_is_planned(void **state)
     assert_int_equal(left, 0);
 }
 
+/* So it takes what makes batches on a device, in one launch that many blocks share. */
+static void every_feed_is_planned(void **state)
+{
+    Ctx cx;
+    (void)state;
+    ctx_init(&cx);
+    cx.log = hear;
+    for (int i = 0; i < FEED_CASES; i++) {
+        Arena *arena = arena_new();
+        Kernel *k;
+        const int n = cuda_kernels(&cx, arena, feed_case_graph(&cx, arena, i), &k);
+        assert_int_equal(n, 1);
+        assert_string_equal(k[0].planner, "cuda");
+        assert_int_equal(k[0].nlaunch, 1);
+        assert_true(k[0].launch[0].blocks >= 12);
+        arena_free(arena);
+    }
+}
+
 /* The text of a map without a tail does not say how many blocks run it, and a kernel's name is what
  * its code is found by. */
 static void as_many_blocks_make_a_name(void **state)
@@ -77,7 +97,7 @@ static void as_many_blocks_make_a_name(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(every_kernel_is_planned),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(every_kernel_is_planned), cmocka_unit_test(every_feed_is_planned),
                                         cmocka_unit_test(as_many_blocks_make_a_name) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
