@@ -126,11 +126,38 @@ def compiler_faults():
     del os.environ["CC"]
 
 
+def places():
+    """Where the data lie follows from the room that is left, and compile knows of it too."""
+    rows = ("--set", "data.random.rows=6000", "--max-steps", "2")
+
+    def at(mb, on="auto"):
+        p = gtc("train", "m.json", *rows, "--data-on", on, "--out", f"at{mb}{on}", "--json",
+                "--gpu-memory-fraction", str(mb * 1e6 / (4 << 30)))
+        return p, json.loads(p.stdout)["train_loss"] if p.returncode == 0 else None
+
+    fits, loss = at(0.4)
+    assert "6000 rows, 0.168 MB, lie on the device" in fits.stderr, fits.stderr
+    for mb in 0.3, 0.05:
+        p, copied = at(mb)
+        assert copied == loss and f"0.2 MB are more than half of the {mb:.1f} MB" in p.stderr, p.stderr
+    p, got = at(0.3, "device")
+    assert got == loss and "lie on the device" in p.stderr, p.stderr
+    p, _ = at(0.1, "device")
+    assert p.returncode == 4 and "no memory for feed.row.x" in p.stderr, p.stderr
+    p = good("train", "m.json", *rows, "--batch-size", "1000", "--gpu-memory-fraction", str(0.34e6 / (4 << 30)))
+    assert "copied to the device (there is no room left for the model beside them)" in p.stderr, p.stderr
+    o = [json.loads(good("compile", "m.json", *rows, "--json").stdout) for _ in range(2)]
+    assert o[0]["data_bytes"] == o[1]["data_bytes"] == 168000 and o[1]["compiled"] == 0, o
+    host = json.loads(good("compile", "m.json", *rows, "--json", "--data-on", "host").stdout)
+    assert host["data_bytes"] == 0 and host["peak_bytes"] < o[0]["peak_bytes"] - 160000, (host, o)
+
+
 def main():
     if not SANITIZED:  # its model takes a minute there; the driver's part is the same
         doctor()
     json.dump(MODEL, open("m.json", "w"))
     compiler_faults()
+    places()
     good("train", "m.json", "--out", "base")
     first = tensors("base/last.safetensors")
     shutil.copytree("base", "whole")
