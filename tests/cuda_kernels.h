@@ -5,7 +5,7 @@
 #include "codegen/kernel.h"
 
 /* A middling GPU, which is not there. */
-Target middling_gpu(void);
+Target cuda_target(void);
 
 /* The kernels of g after all passes of the default mode.  A
  * failure ends the test. */

@@ -163,7 +163,7 @@ static void check_cuda(Ctx *cx, Arena *arena, const Graph *g, Ref fusion, int pr
                        const SimtOptions *schedule, const Tensor *in, const Tensor *ref,
                        const char *text)
 {
-    Target target = middling_gpu();
+    Target target = cuda_target();
     target.threads = processors;
     Kernel k;
     cx->msg[0] = 0;
