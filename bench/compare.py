@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Compares one training step of gtc with PyTorch's, on the nets of bench/nets.
+"""Compares one training step of gtc with PyTorch's and JAX's, on the nets of bench/nets.
 
     compare.py --gtc build/bench/bench-step --python VENV/bin/python --out bench/results/NAME
-               [--nets mlp,gru] [--modes eager,default] [--rounds 5] [--seconds 3] [--threads 2]
+               [--nets mlp,gru] [--peers eager,default,jax] [--rounds 5] [--seconds 3] [--threads 2]
                [--device cpu|cuda]
 
-Writes NAME.json (every run) and NAME.md (the table).  VENV has PyTorch; nothing else is needed.
+Writes NAME.json (every run) and NAME.md (the table).  VENV has PyTorch, and JAX for the peer `jax`;
+nothing else is needed.  Every other peer is a mode of peers/torch_step.py.
 
 A machine's speed drifts, so nothing is compared with what was measured at another time.  A round
-is gtc, then PyTorch in each mode, then gtc again, each a fresh process.  Each PyTorch run makes two
-ratios, with the gtc run before and the one after it in its round; the ratio of a row is the median
+is gtc, then each peer, then gtc again, each a fresh process.  Each run of a peer makes two ratios, with the gtc run before and the one after it in its round; the ratio of a row is the median
 of them, its spread their range.  The two gtc runs of a round make the A/A ratio: what the same
 program differs by from itself, which no claim can be finer than.
 
 Before the rounds of a net gtc compiles it into an empty kernel cache, then again from the full one.
-Parameter counts of gtc and PyTorch must agree, else it is not the same net and there is no table.
+Parameter counts of gtc and its peers must agree, else it is not the same net and there is no table.
 While the nets run, the processor time of everything else on the machine is measured; the table
 warns when there was much of it."""
 import argparse
@@ -33,7 +33,8 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TORCH_STEP = os.path.join(HERE, "peers", "torch_step.py")
-NETS = "mlp,cnnlstm,lstmattn,anc,gru,cnn2d,behcnn"
+JAX_STEP = os.path.join(HERE, "peers", "jax_step.py")
+NETS = "mlp,cnnlstm,lstmattn,anc,gru,cnn2d,behcnn,xfmr"
 BUSY_CORES = 0.1  # of other work, from which on a machine does not count as idle
 LIMIT = 900       # seconds that a process may take besides its timed steps
 
@@ -44,7 +45,8 @@ def arguments():
     p.add_argument("--python", required=True, help="a Python with PyTorch")
     p.add_argument("--out", required=True, help="path of the results, without suffix")
     p.add_argument("--nets", default=NETS)
-    p.add_argument("--modes", default="eager", help="of PyTorch: eager,channels_last,default,max-autotune,graph")
+    p.add_argument("--peers", default="eager",
+                   help="jax, and PyTorch's eager,channels_last,default,max-autotune,graph")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--seconds", type=float, default=3, help="timed steps of one process")
     p.add_argument("--threads", type=int, default=2)
@@ -52,7 +54,7 @@ def arguments():
     a = p.parse_args()
     if a.rounds < 1 or a.threads < 1:
         p.error("--rounds and --threads are at least 1")
-    a.nets, a.modes = a.nets.split(","), a.modes.split(",")
+    a.nets, a.peers = a.nets.split(","), a.peers.split(",")
     a.gtc = os.path.abspath(a.gtc)
     a.program = os.path.join(os.path.dirname(a.gtc), "..", "gtc")
     for path in (a.gtc, a.program, a.python):
@@ -139,36 +141,46 @@ def versions_describe(a):
     changed = run(git + ["status", "--porcelain"]) if commit != "not found" else ""
     devices = last_json(run([a.program, "doctor", "--json"]))["devices"]
     device = next(d["description"] for d in devices if d["name"].split(":")[0] == a.device)
-    python = run([a.python, "-c", "import platform, torch; "
-                  "print(platform.python_version(), torch.__version__)"]).split()
+    python = run([a.python, "-c", "import platform, torch, importlib.metadata as m; print(platform"
+                  ".python_version(), torch.__version__, *(d.version for d in m.distributions(name='jax')))"
+                  ]).split()
     return {"gtc": first_line([a.program, "--version"]), "commit": commit,
             "uncommitted changes": bool(changed), "device": device,
             "gcc": first_line(["gcc", "--version"]), "clang": first_line(["clang", "--version"]),
-            "python": python[0], "torch": python[1]}
+            "python": python[0], "torch": python[1], "jax": (python[2:] or ["not found"])[0]}
+
+
+def peer_programs(peers):
+    """What counts parameters and times a net, by name of its language."""
+    programs = {"PyTorch": TORCH_STEP} if set(peers) - {"jax"} else {}
+    return {**programs, "JAX": JAX_STEP} if "jax" in peers else programs
 
 
 def params_check(a, models):
-    """Parameter counts by net; ends the program where gtc and PyTorch differ."""
-    torch = last_json(run([a.python, TORCH_STEP, "--params"] + list(models.values())))
+    """Parameter counts by net; ends the program where gtc and a peer differ."""
+    theirs = {name: last_json(run([a.python, path, "--params"] + list(models.values())))
+              for name, path in peer_programs(a.peers).items()}
     counts = {}
     for net, path in models.items():
         with tempfile.TemporaryDirectory() as d:
             made = last_json(run([a.program, "compile", path, "--json"], cache=d, cwd=d))
         counts[net] = made["params"]
-        if made["params"] != torch[net]:
-            raise SystemExit(f"{net}: {made['params']} parameters in gtc, {torch[net]} in PyTorch")
+        for name, count in theirs.items():
+            if made["params"] != count[net]:
+                raise SystemExit(f"{net}: {made['params']} parameters in gtc, {count[net]} in {name}")
     return counts
 
 
 def net_measure(a, net, path):
     """All runs of a net."""
-    def gtc(cache, seconds):
-        return last_json(run([a.gtc, path, "--seconds", str(seconds), "--threads", str(a.threads),
-                              "--device", a.device], seconds, cache))
+    common = ["--seconds", str(a.seconds), "--threads", str(a.threads), "--device", a.device]
 
-    def torch(mode):
-        return last_json(run([a.python, TORCH_STEP, path, "--mode", mode, "--seconds", str(a.seconds),
-                              "--threads", str(a.threads), "--device", a.device], a.seconds))
+    def gtc(cache, seconds):
+        return last_json(run([a.gtc, path, *common, "--seconds", str(seconds)], seconds, cache))
+
+    def measure(peer):
+        program = [JAX_STEP, path] if peer == "jax" else [TORCH_STEP, path, "--mode", peer]
+        return last_json(run([a.python, *program, *common], a.seconds))
 
     result = {"net": net, "load_before": os.getloadavg(), "rounds": []}
     watch = Watch()
@@ -177,8 +189,8 @@ def net_measure(a, net, path):
         result["compile_warm_ms"] = gtc(cache, 0.01)["compile_ms"]
         for i in range(a.rounds):
             before = gtc(cache, a.seconds)
-            peers = {mode: torch(mode) for mode in a.modes}
-            result["rounds"].append({"gtc": [before, gtc(cache, a.seconds)], "torch": peers})
+            peers = {peer: measure(peer) for peer in a.peers}
+            result["rounds"].append({"gtc": [before, gtc(cache, a.seconds)], "peers": peers})
             print(f"{net}: round {i + 1} of {a.rounds}", file=sys.stderr)
     result["other_cores"] = watch.cores()
     result["load_after"] = os.getloadavg()
@@ -195,21 +207,21 @@ def ratio_summary(ratios):
     return {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
 
 
-def net_rows(result, modes):
-    """A row of the table for each mode of PyTorch."""
+def net_rows(result, peers):
+    """A row of the table for each peer."""
     rounds = result["rounds"]
     own = [r["med_ms"] for x in rounds for r in x["gtc"]]
     gtc = runs_summary([r for x in rounds for r in x["gtc"]])
     same = ratio_summary([x["gtc"][1]["med_ms"] / x["gtc"][0]["med_ms"] for x in rounds])
-    for mode in modes:
-        peers = [x["torch"][mode] for x in rounds]
-        ratios = [own[2 * i + j] / p["med_ms"] for i, p in enumerate(peers) for j in (0, 1)]
-        yield {"net": result["net"], "mode": mode, "gtc": gtc, "torch": runs_summary(peers),
+    for peer in peers:
+        runs = [x["peers"][peer] for x in rounds]
+        ratios = [own[2 * i + j] / r["med_ms"] for i, r in enumerate(runs) for j in (0, 1)]
+        yield {"net": result["net"], "peer": peer, "gtc": gtc, "theirs": runs_summary(runs),
                "ratio": ratio_summary(ratios), "same": same,
                "launches": rounds[0]["gtc"][0]["kernels"],
                "compile_cold_ms": result["compile_cold_ms"],
                "compile_warm_ms": result["compile_warm_ms"],
-               "torch_cold_s": statistics.median(p["cold_s"] for p in peers),
+               "peer_cold_s": statistics.median(r["cold_s"] for r in runs),
                "other_cores": result["other_cores"]}
 
 
@@ -244,32 +256,34 @@ def warning(report):
 
 def report_markdown(report):
     m, v = report["machine"], report["versions"]
-    out = ["# One training step: gtc and PyTorch", ""]
+    out = ["# One training step: gtc and its peers", ""]
     out += [f"**Warning.** {w}\n" for w in warning(report)]
     out += [
         f"{report['date']}. {m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {m['system']} "
         f"{m['arch']} ({' '.join(m['flags'])}). {report['threads']} threads, f32, "
         f"{report['rounds']} rounds, {report['seconds']:g} s of steps a process.", "",
-        "Step times in ms: median (least, p10..p90). Ratios are of medians, gtc/torch and the median "
+        "A peer is jax or a mode of PyTorch. "
+        "Step times in ms: median (least, p10..p90). Ratios are of medians, gtc/peer and the median "
         "over pairs of neighbouring runs (range); below 1 gtc is faster. A/A is gtc/gtc. Compile: "
-        "all of gtc's compilation, with an empty and a full kernel cache; torch's first step. Other "
+        "all of gtc's compilation, with an empty and a full kernel cache; the peer's first step. Other "
         "work: cores kept busy by anything else.", "",
-        "| net | torch mode | gtc ms | torch ms | gtc/torch | A/A | launches | compile ms cold / warm "
-        "| torch first step s | other work |",
+        "| net | peer | gtc ms | peer ms | gtc/peer | A/A | launches | compile ms cold / warm "
+        "| peer's first step s | other work |",
         "|---|---|---|---|---|---|---|---|---|---|"]
     for r in report["rows"]:
         other = r["other_cores"]
         busy = "unknown" if other is None else f"{other:.2f}" + (" (busy)" if other > BUSY_CORES else "")
-        out.append(f"| {r['net']} | {r['mode']} | {ms(r['gtc'])} | {ms(r['torch'])} | "
+        out.append(f"| {r['net']} | {r['peer']} | {ms(r['gtc'])} | {ms(r['theirs'])} | "
                    f"{ratio(r['ratio'])} | {ratio(r['same'])} | {r['launches']} | "
                    f"{r['compile_cold_ms']:.0f} / {r['compile_warm_ms']:.1f} | "
-                   f"{r['torch_cold_s']:.2f} | {busy} |")
+                   f"{r['peer_cold_s']:.2f} | {busy} |")
     before, after = (" ".join(f"{x:.2f}" for x in report[k]) for k in ("load_before", "load_after"))
     params = ", ".join(f"{net} {n}" for net, n in report["params"].items())
     out += ["", f"Load average before: {before}; after: {after} (the runs themselves included).", "",
-            f"Parameters, equal in both: {params}.", "",
+            f"Parameters, equal in all: {params}.", "",
             f"{v['gtc']}, commit {v['commit']}; kernels: {v['device']}. gcc: {v['gcc']}. clang: "
-            f"{v['clang']}. Python {v['python']}, PyTorch {v['torch']}.", ""]
+            f"{v['clang']}. Python {v['python']}, PyTorch {v['torch']}, "
+            f"JAX {v['jax']}.", ""]
     return "\n".join(out)
 
 
@@ -282,11 +296,11 @@ def main():
     os.makedirs(os.path.dirname(os.path.abspath(a.out)), exist_ok=True)
     report = {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
               "load_before": os.getloadavg(), "threads": a.threads, "rounds": a.rounds,
-              "seconds": a.seconds, "modes": a.modes, "machine": machine_describe(),
+              "seconds": a.seconds, "peers": a.peers, "machine": machine_describe(),
               "versions": versions_describe(a), "params": params_check(a, models)}
     report["nets"] = [net_measure(a, net, path) for net, path in models.items()]
     report["load_after"] = os.getloadavg()
-    report["rows"] = [row for n in report["nets"] for row in net_rows(n, a.modes)]
+    report["rows"] = [row for n in report["nets"] for row in net_rows(n, a.peers)]
     with open(a.out + ".json", "w", encoding="utf-8") as f:
         json.dump(report, f, indent=1)
         f.write("\n")

@@ -7,13 +7,16 @@
 #     build      configure and build, with the Debian packages in .debs/*.deb if headers are missing
 #     smoke      what the machine is; doctor --test-gpu; five steps of the demo on CUDA and CPU
 #     zoo        every zoo model's step against the evaluator; fusion bodies; random graphs
+#     recurrent  steps of the recurrent nets beside PyTorch, a hand-captured CUDA graph of it, and JAX
+#     others     the same of the other nets
+#     libraries  steps with calls of cuBLASLt beside own kernels, in both modes
 #     sanitizer  compute-sanitizer memcheck, racecheck, initcheck, synccheck over training steps
-#     bench      steps beside PyTorch eager, torch.compile and a hand-captured CUDA graph
+#     compiled   steps of all nets beside torch.compile
 # Each part leaves DIR/PART.log, and the figures lie beside it; the table of parts is printed last.
 # GTC_GPU_DEVICE=simt tries the script out on a machine without a GPU.
 # Exit status: 0 all parts passed, 1 one failed, 2 usage.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 2
 device=${GTC_GPU_DEVICE:-cuda}
 out=""
 parts=()
@@ -23,7 +26,7 @@ while [ $# -gt 0 ]; do
         out=${2-}
         shift 2 || { echo "--out wants a folder" >&2; exit 2; }
         ;;
-    build | smoke | zoo | sanitizer | bench)
+    build | smoke | zoo | sanitizer | recurrent | others | libraries | compiled)
         parts+=("$1")
         shift
         ;;
@@ -33,7 +36,7 @@ while [ $# -gt 0 ]; do
         ;;
     esac
 done
-[ ${#parts[@]} -gt 0 ] || parts=(build smoke zoo sanitizer bench)
+[ ${#parts[@]} -gt 0 ] || parts=(build smoke zoo recurrent others libraries sanitizer compiled)
 
 gpu_name() {
     if [ "$device" = simt ]; then
@@ -64,7 +67,7 @@ build() {
     local compiler=gcc
     command -v gcc >/dev/null || compiler=clang
     cmake --preset default -DCMAKE_C_COMPILER="$compiler" &&
-        cmake --build build -j "$(nproc)" --target gtc bench-step fuzz_graphs test_simt_zoo test_dev_cuda test_emit
+        cmake --build build -j "$(nproc)" --target gtc bench-step fuzz_graphs test_simt_zoo test_simt_calls test_dev_cuda test_emit
 }
 
 smoke() {
@@ -99,10 +102,32 @@ sanitizer() {
     return $failed
 }
 
-bench() {
-    local on=$device python=${GTC_PYTHON:-python3}
+compare() { # PEERS NETS ROUNDS
+    local python=${GTC_PYTHON:-python3} peers=$1
+    if ! "$python" -c 'import jax' 2>/dev/null; then
+        echo "no JAX for $python: it is left out"
+        peers=${peers%,jax}
+    fi
     "$python" bench/compare.py --gtc build/bench/bench-step --python "$(command -v "$python")" \
-        --device "$on" --modes eager,default,graph --rounds 3 --seconds 2 --out "$out/torch"
+        --device "$device" --peers "$peers" --nets "$2" --rounds "$3" --seconds 1 --out "$out/$part"
+}
+
+recurrent() {
+    compare eager,graph,jax cnnlstm,lstmattn,anc,gru 3
+}
+
+others() {
+    compare eager,graph,jax mlp,cnn2d,behcnn,xfmr 3
+}
+
+libraries() {
+    GTC_GPU_DEVICE=$device build/tests/test_simt_calls &&
+        python3 bench/libraries.py --gtc build/bench/bench-step --device "$device" --out "$out/$part" \
+            --nets "${GTC_GPU_NETS:-mlp,cnnlstm,cnn2d,behcnn,xfmr}"
+}
+
+compiled() {
+    compare default cnnlstm,lstmattn,anc,gru,mlp,cnn2d,behcnn,xfmr 1
 }
 
 status=0

@@ -4,7 +4,7 @@
  * some seconds; prints one JSON line.
  *
  *     bench-step MODEL.json [--seconds S] [--threads N] [--device NAME] [--mode eager|default]
- *                [--skip PASSES] [--predict] [--profile] [--set k=v]
+ *                [--skip PASSES] [--libraries auto|all|none] [--predict] [--profile] [--set k=v]
  *
  * --skip leaves passes out, --predict times the program that predicts; --profile prints what each kernel takes, the slowest first, to stderr. */
 #include <stdio.h>
@@ -29,7 +29,7 @@ static int by_value(const void *a, const void *b)
 }
 
 typedef struct Args {
-    const char *model, *mode, *device, *skip, *set[32];
+    const char *model, *mode, *device, *skip, *libraries, *set[32];
     int threads, nset;
     double seconds;
     bool profile, predict;
@@ -37,7 +37,7 @@ typedef struct Args {
 
 static bool args_read(int argc, char **argv, Args *a)
 {
-    *a = (Args){ .mode = "default", .device = "cpu", .seconds = 3 };
+    *a = (Args){ .mode = "default", .device = "cpu", .libraries = "auto", .seconds = 3 };
     for (int i = 1; i < argc; i++) {
         const bool more = i + 1 < argc;
         if (!strcmp(argv[i], "--profile"))
@@ -54,6 +54,8 @@ static bool args_read(int argc, char **argv, Args *a)
             a->device = argv[++i];
         else if (!strcmp(argv[i], "--mode") && more)
             a->mode = argv[++i];
+        else if (!strcmp(argv[i], "--libraries") && more)
+            a->libraries = argv[++i];
         else if (!strcmp(argv[i], "--set") && more && a->nset < 32)
             a->set[a->nset++] = argv[++i];
         else if (argv[i][0] != '-' && !a->model)
@@ -101,6 +103,9 @@ static Status bench(Ctx *cx, const Args *a)
     TRY(data_open(cx, &m->data, NULL, 0, 1, NULL, &data));
     TRY(gtc_device_open(cx, a->device, a->threads, &device));
     const GtcOptions opt = { .mode = !strcmp(a->mode, "eager") ? GTC_EAGER : GTC_DEFAULT,
+                             .libraries = !strcmp(a->libraries, "all")    ? GTC_LIBRARIES_ALL
+                                          : !strcmp(a->libraries, "none") ? GTC_LIBRARIES_NONE
+                                                                          : GTC_LIBRARIES_AUTO,
                              .skip_passes = a->skip };
     const unsigned kinds = SESSION_TRAIN | (a->predict ? SESSION_PREDICT : 0);
     TRY(session_open(cx, m, data_shape(data), device, &opt, kinds, &s));
@@ -127,10 +132,10 @@ static Status bench(Ctx *cx, const Args *a)
     const GtcProgramInfo info = gtc_program_info(p);
     printf("{\"fw\": \"gtc\", \"wl\": \"%s\", \"mode\": \"%s\", \"nt\": %d, \"min_ms\": %.4g, "
            "\"med_ms\": %.4g, "
-           "\"p10_ms\": %.4g, \"p90_ms\": %.4g, \"n\": %d, \"kernels\": %d, \"compile_ms\": %.4g, "
+           "\"p10_ms\": %.4g, \"p90_ms\": %.4g, \"n\": %d, \"kernels\": %d, \"calls\": %d, \"compile_ms\": %.4g, "
            "\"peak_bytes\": %lld}\n",
            m->name, a->mode, gtc_device_threads(device), ms[0], ms[n / 2], ms[n / 10],
-           ms[n - 1 - n / 10], n, info.kernels, info.compile_ms, (long long)info.peak_bytes);
+           ms[n - 1 - n / 10], n, info.kernels, info.calls, info.compile_ms, (long long)info.peak_bytes);
     if (a->profile)
         profile_print(cx, p);
     loader_close(loader);
@@ -146,7 +151,8 @@ int main(int argc, char **argv)
     Args a;
     if (!args_read(argc, argv, &a)) {
         fprintf(stderr, "usage: bench-step MODEL.json [--seconds S] [--threads N] [--device NAME] "
-                        "[--mode eager|default] [--skip PASSES] [--predict] [--profile] "
+                        "[--mode eager|default] [--skip PASSES] [--libraries auto|all|none] [--predict] "
+                        "[--profile] "
                         "[--set k=v]\n");
         return 2;
     }

@@ -66,6 +66,7 @@ static GtcProgramInfo total(const Session *s)
         all.compiled += i.compiled;
         all.cached += i.cached;
         all.interpreted += i.interpreted;
+        all.calls += i.calls;
     }
     all.compile_ms = session_compile_ms(s);
     all.peak_bytes = session_peak_bytes(s);
@@ -78,10 +79,13 @@ static Status report(Cli *c, const Work *w, const char *plan)
     const long long params = (long long)session_params(w->session);
     if (cli_talks(c)) {
         TRY(print_layers(c, w));
-        printf("%lld params, %d ops in %d launches a step; kernels: %d compiled, %d cached%s; "
+        char calls[48] = "";
+        if (info.calls)
+            snprintf(calls, sizeof calls, ", %d library calls", info.calls);
+        printf("%lld params, %d ops in %d launches a step; kernels: %d compiled, %d cached%s%s; "
                "%.0f ms, peak %.1f MB\nplan: %s\n",
                params, info.ops, info.launches, info.compiled, info.cached,
-               info.interpreted ? ", some interpreted" : "", info.compile_ms,
+               info.interpreted ? ", some interpreted" : "", calls, info.compile_ms,
                (double)info.peak_bytes / 1e6, plan);
     }
     strbuf_add(&c->json, "{\"plan\":");
@@ -91,10 +95,10 @@ static Status report(Cli *c, const Work *w, const char *plan)
     strbuf_printf(&c->json,
                   ",\"mode\":\"%s\",\"precision\":\"f32\",\"params\":%lld,\"ops\":%d,"
                   "\"kernels\":%d,\"compiled\":%d,\"cached\":%d,\"interpreted\":%d,"
-                  "\"compile_ms\":%.3f,\"peak_bytes\":%lld}",
+                  "\"calls\":%d,\"compile_ms\":%.3f,\"peak_bytes\":%lld,\"data_bytes\":%lld}",
                   w->opt.mode == GTC_EAGER ? "eager" : "default", params, info.ops, info.launches,
-                  info.compiled, info.cached, info.interpreted, info.compile_ms,
-                  (long long)info.peak_bytes);
+                  info.compiled, info.cached, info.interpreted, info.calls, info.compile_ms,
+                  (long long)info.peak_bytes, (long long)info.data_bytes);
     return ST_OK;
 }
 

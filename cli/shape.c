@@ -69,7 +69,13 @@ void shape_print(const DataShape *shape, Strbuf *out)
     }
     strbuf_printf(out, "},\"words\":%d,\"target\":", shape->words);
     print_dims(&shape->target, out);
-    strbuf_printf(out, ",\"classes\":%d}", shape->classification ? shape->nclass : 0);
+    strbuf_printf(out, ",\"classes\":%d,\"rows\":%lld,\"window\":%s,\"target_each\":%s,\"kinds\":[",
+                  shape->classification ? shape->nclass : 0, (long long)shape->rows.n,
+                  shape->rows.window ? "true" : "false",
+                  shape->rows.target_each ? "true" : "false");
+    for (int i = 0; i < shape->ninput; i++)
+        strbuf_printf(out, "%s%d", i ? "," : "", (int)shape->rows.kind[i]);
+    strbuf_add(out, "]}");
 }
 
 static bool read_dims(const Json *v, Shape *out)
@@ -81,6 +87,26 @@ static bool read_dims(const Json *v, Shape *out)
         if (d->kind != JSON_NUMBER || !d->integer || d->number < 0)
             return false;
         out->dim[out->rank++] = (int64_t)d->number;
+    }
+    return true;
+}
+
+static bool read_rows(Cli *c, const Json *v, int ninput, DataRows *out)
+{
+    const Json *n = json_member(v, "rows"), *window = json_member(v, "window");
+    const Json *each = json_member(v, "target_each"), *kinds = json_member(v, "kinds");
+    if (!n || n->kind != JSON_NUMBER || !window || window->kind != JSON_BOOL || !each ||
+        each->kind != JSON_BOOL || !kinds || kinds->kind != JSON_ARRAY || kinds->count != ninput)
+        return false;
+    RowKind *kind = arena_array(c->o->arena, RowKind, ninput);
+    *out = (DataRows){ .n = (int64_t)n->number,
+                       .window = window->truth,
+                       .target_each = each->truth,
+                       .kind = kind };
+    for (const Json *k = kinds->first; k; k = k->next) {
+        if (k->kind != JSON_NUMBER || !(k->number >= ROW_F32 && k->number <= ROW_I32))
+            return false;
+        *kind++ = (RowKind)k->number;
     }
     return true;
 }
@@ -105,7 +131,7 @@ static const DataShape *parse(Cli *c, const Json *root, const char *stamp)
         if (!read_dims(i, &s->input[s->ninput++].shape))
             return NULL;
     }
-    return s;
+    return read_rows(c, v, s->ninput, &s->rows) ? s : NULL;
 }
 
 const DataShape *shape_read(Cli *c, const char *path, const char *stamp)

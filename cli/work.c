@@ -33,15 +33,27 @@ static void add_real_dir(Cli *c, Work *w, const char *dir)
 static Status open_options(Cli *c, Work *w, const char *mode)
 {
     const Options *o = c->o;
+    const int64_t ahead = options_int(o, OPT_ahead, 32);
     mode = options_text(o, OPT_mode, mode);
+    if (ahead < 1 || ahead > 4096)
+        return FAIL(&c->cx, USAGE, "--ahead: wants 1 to 4096, got %lld", (long long)ahead);
     if (strcmp(mode, "default") != 0 && strcmp(mode, "eager") != 0)
         return FAIL(&c->cx, USAGE, "--mode: wants default or eager, got '%s'", mode);
+    static const char *const uses[] = { "auto", "all", "none" };
+    const char *use = options_text(o, OPT_libraries, uses[0]);
+    int libraries = 0;
+    while (libraries < 3 && strcmp(use, uses[libraries]) != 0)
+        libraries++;
+    if (libraries == 3)
+        return FAIL(&c->cx, USAGE, "--libraries: wants auto, all or none, got '%s'", use);
     w->opt = (GtcOptions){
+        .libraries = (GtcLibraryUse)libraries,
         .mode = strcmp(mode, "eager") == 0 ? GTC_EAGER : GTC_DEFAULT,
         .passes = options_text(o, OPT_passes, NULL),
         .skip_passes = options_text(o, OPT_skip_passes, NULL),
         .verify = options_flag(o, OPT_verify),
         .no_cache = options_flag(o, OPT_no_cache),
+        .depth = (int)ahead,
     };
     cli_pass_reports(c, &w->opt);
     return ST_OK;
@@ -249,11 +261,44 @@ Status work_open_device(Cli *c, Work *w)
     return work_device(c, &w->device);
 }
 
+static Status data_place(Cli *c, DataPlace *out)
+{
+    static const char *const name[] = { "auto", "device", "host" };
+    const char *text = options_text(c->o, OPT_data_on, "auto");
+    if (options_text(c->o, OPT_generate, NULL)) /* what it draws is in no file */
+        text = "host";
+    for (int i = 0; i < 3; i++)
+        if (strcmp(text, name[i]) == 0) {
+            *out = (DataPlace)i;
+            return ST_OK;
+        }
+    return FAIL(&c->cx, USAGE, "--data-on: wants auto, device or host, got '%s'", text);
+}
+
+/* A GPU that nobody asked for and that does not take the model is left for the CPU. */
+static Status leave_gpu(Cli *c, Work *w, unsigned kinds, DataPlace place)
+{
+    const int64_t threads = options_int(c->o, OPT_threads, 0);
+    log_say(&c->cx, LOG_WARN, "%s; the run goes on on the CPU", c->cx.msg);
+    c->cx.code = ST_OK;
+    gtc_device_close(w->device);
+    w->device = NULL;
+    TRY(gtc_device_open(&c->cx, "cpu", (int)threads, &w->device));
+    return session_open_fed(&c->cx, w->model, w->shape, w->device, &w->opt, kinds, place,
+                            &w->session);
+}
+
 Status work_open_session(Cli *c, Work *w, unsigned kinds)
 {
+    DataPlace place = DATA_AUTO;
+    TRY(data_place(c, &place));
     if (!w->device)
         TRY(work_open_device(c, w));
-    return session_open(&c->cx, w->model, w->shape, w->device, &w->opt, kinds, &w->session);
+    const Status st = session_open_fed(&c->cx, w->model, w->shape, w->device, &w->opt, kinds,
+                                       place, &w->session);
+    if (st == ST_ENV && gtc_device_is_chosen(w->device))
+        return leave_gpu(c, w, kinds, place);
+    return st;
 }
 
 void work_close(Work *w)

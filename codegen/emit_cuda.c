@@ -159,6 +159,23 @@ static void put_rand(Emit *e, const KNode *n)
     strbuf_putc(e->out, ')');
 }
 
+static void put_meet(Emit *e, const KNode *n)
+{
+    const bool same = n->arg[0] == n->arg[1];
+    for (int mine = 1; mine >= 0; mine--) {
+        strbuf_add(e->out, mine ? "" : " + gtc_shfl_xor_f(");
+        if (!same) {
+            strbuf_printf(e->out, mine ? "(tid & %u ? " : "tid & %u ? ", n->bit);
+            emit_val(e, n->arg[mine]);
+            strbuf_add(e->out, " : ");
+        }
+        emit_val(e, n->arg[!mine]);
+        if (mine)
+            strbuf_add(e->out, same ? "" : ")");
+    }
+    strbuf_printf(e->out, ", %u)", n->bit);
+}
+
 static void put_value(Cuda *c, const KNode *n, int64_t along)
 {
     Emit *e = &c->e;
@@ -191,6 +208,9 @@ static void put_value(Cuda *c, const KNode *n, int64_t along)
         else
             strbuf_printf(e->out, ", (%s *)scratch, %d, __LINE__)", REG_TYPE[reg], (int)along / 32);
         c->scratch |= along != 32;
+        break;
+    case K_MEET:
+        put_meet(e, n);
         break;
     default:
         gtc_assert(0, "KIR node %d has no value on a GPU", n->op);
@@ -489,7 +509,7 @@ static bool uses(const Emit *e, const KNode *n, BufId buf)
     return found;
 }
 
-/* Workspace and shared memory that the launch uses. */
+/* Workspace, shared memory and registers that the launch uses. */
 static void put_buffers(Emit *e, const Item *item, int nitem)
 {
     for (uint32_t i = 0; i < e->k->nbuf; i++) {
@@ -500,10 +520,17 @@ static void put_buffers(Emit *e, const Item *item, int nitem)
             one.next = NULL;
             used = uses(e, &one, (BufId)i);
         }
-        if (!used || (b->cls != BUF_SHARED && b->cls != BUF_PRIVATE))
+        if (!used || b->cls == BUF_IN || b->cls == BUF_OUT)
             continue;
         const char *type = memory_type(b->dt);
         emit_line(e);
+        if (b->cls == BUF_REGISTERS) {
+            int64_t count = 1;
+            for (int d = b->threads; d < b->rank; d++)
+                count = size_mul(count, b->shape[d]);
+            strbuf_printf(e->out, "%s %s[%lld];\n", type, e->name[i], (long long)count);
+            continue;
+        }
         strbuf_printf(e->out, "%s *const %s%s = (%s *)(%s + %lld);\n", type,
                       b->aliased ? "" : "__restrict__ ", e->name[i], type,
                       b->cls == BUF_SHARED ? "work" : "gtc_smem()", (long long)b->offset);

@@ -743,6 +743,20 @@ IxRange ix_range_guarded(IxPool *p, Ix a, const IxRange *rng, unsigned nrng, con
     return range_empty(r) ? EMPTY : r;
 }
 
+bool ix_guard_undivided(const IxPool *p, const Guard *g, Guard *out)
+{
+    const Expr *e = &p->expr[g->ix];
+    const Atom *a = e->nterm == 1 ? &p->atom[e->term[0].atom] : NULL;
+    if (!a || a->key.kind != ATOM_DIV || e->term[0].coef < 0)
+        return false;
+    const int64_t k = e->term[0].coef, n = a->key.n, far = FAR / n;
+    const int64_t lo = -floor_div(-(g->lo < -far ? -far : g->lo) + e->c, k); /* of the quotient */
+    const int64_t hi = floor_div((g->hi > far ? far : g->hi) - 1 - e->c, k) + 1;
+    *out = (Guard){ a->key.x, g->lo < -far ? g->lo : size_mul(lo, n),
+                    g->hi > far ? g->hi : size_mul(hi, n) };
+    return true;
+}
+
 /* ---- as C */
 
 static void print_atom(const IxPool *p, const Atom *a, bool factor, Strbuf *out)

@@ -180,6 +180,22 @@ static void spell(const Kir *k, const char *name, const char *header, Strbuf *te
     out->launch = launch;
 }
 
+/* What the name says is equal in equal kernels: the text, and over how many blocks it runs, which
+ * the text of a map without a tail does not show. */
+static void name_of(Arena *arena, const char *said, size_t n, Kernel *out)
+{
+    Strbuf all = { 0 };
+    char hex[33];
+    strbuf_addn(&all, said, n);
+    for (int i = 0; i < out->nlaunch; i++)
+        strbuf_printf(&all, "%lld %d %d %d\n", (long long)out->launch[i].blocks,
+                      out->launch[i].threads, out->launch[i].smem, out->launch[i].cooperative);
+    hash_hex(strbuf_str(&all), all.n, hex);
+    hex[8] = 0;
+    out->name = arena_printf(arena, "%s_%s", out->label, hex);
+    strbuf_free(&all);
+}
+
 /* The launches, in memory that stays. */
 static void keep_launches(Arena *arena, Kernel *k)
 {
@@ -256,11 +272,8 @@ static Status build(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref 
     stages_print(plan->s, &what);
     strbuf_add(&what, "plan\n");
     strbuf_add(&what, out->plan);
-    char hex[33];
     spell(kir, out->label, strbuf_str(&what), &text, out);
-    hash_hex(strbuf_str(BUG(58) ? &what : &text), BUG(58) ? what.n : text.n, hex);
-    hex[8] = 0;
-    out->name = arena_printf(arena, "%s_%s", out->label, hex);
+    name_of(arena, strbuf_str(BUG(58) ? &what : &text), BUG(58) ? what.n : text.n, out);
     spell(kir, out->name, strbuf_str(&what), &text, out);
     out->source = arena_strdup(arena, strbuf_str(&text));
     keep_launches(arena, out);
@@ -284,5 +297,12 @@ Status kernel_build_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *g,
 Status kernel_build_plain_c(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref r,
                             Kernel *out)
 {
+    return build(cx, arena, t, g, r, true, out);
+}
+
+Status kernel_build_plain_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref r,
+                               Kernel *out)
+{
+    gtc_assert(t->smem_bytes > 0, "a GPU whose blocks have no shared memory");
     return build(cx, arena, t, g, r, true, out);
 }

@@ -39,6 +39,7 @@ typedef struct Kernel {
     bool serial;            /* too small to share out: only thread 0 need call it */
     const Launch *launch;   /* CUDA: launch[0 .. nlaunch) */
     int32_t nlaunch, counters;
+    const struct LibraryCall *call; /* what may be called in its place, or NULL; runtime/call.h */
 } Kernel;
 
 /* The text every C kernel needs in front of it, for one lane count. */
@@ -59,6 +60,8 @@ Status kernel_build_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *g,
 /* The same by the last-resort planner alone: slow code, made another way, to compare with. */
 Status kernel_build_plain_c(Ctx *cx, Arena *arena, const Target *target, const Graph *g, Ref r,
                             Kernel *out);
+Status kernel_build_plain_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *g, Ref r,
+                               Kernel *out);
 
 /* For Target.refuse on a CPU, on a GPU. */
 const char *kernel_refuse_c(const Target *t, const Graph *body);

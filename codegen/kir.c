@@ -118,7 +118,7 @@ static void print_value(const Printer *p, const KNode *n)
         [K_CONST] = "const", [K_INDEX] = "index", [K_LOAD] = "load",     [K_RAND] = "rand",
         [K_SPLAT] = "splat", [K_LANES] = "lanes", [K_LANE] = "lane",     [K_TAIL] = "tail",
         [K_ACC] = "acc",     [K_SET] = "set",     [K_REDUCE] = "reduce",
-        [K_ACROSS] = "across",
+        [K_ACROSS] = "across",  [K_MEET] = "meet",
     };
     ValInfo t = p->k->val[n->dst];
     print_val(p, n->dst);
@@ -126,6 +126,8 @@ static void print_value(const Printer *p, const KNode *n)
                   n->op == K_EW ? op_info[n->ew].name : NAME[n->op]);
     if (n->op == K_REDUCE || n->op == K_ACROSS)
         strbuf_printf(p->out, " %s", op_info[n->ew].name);
+    if (n->op == K_MEET)
+        strbuf_printf(p->out, " by %u", n->bit);
     if (n->op == K_CONST)
         strbuf_printf(p->out, " %a", n->value);
     if (n->op == K_LOAD)
@@ -189,7 +191,7 @@ static void print_nodes(const Printer *p, const KNode *n, int indent)
 
 static void print_buf(const KBuf *b, Strbuf *out)
 {
-    static const char *const CLASS[] = { "in", "out", "shared", "private" };
+    static const char *const CLASS[] = { "in", "out", "shared", "private", "registers" };
     strbuf_printf(out, "%s %s: %s[", CLASS[b->cls], b->name, dtype_name(b->dt));
     int64_t packed = 1;
     bool strided = false;
@@ -204,6 +206,8 @@ static void print_buf(const KBuf *b, Strbuf *out)
     }
     if (b->cls == BUF_IN || b->cls == BUF_OUT)
         strbuf_printf(out, "]   arg %u%s\n", b->arg, b->aliased ? " aliased" : "");
+    else if (b->cls == BUF_REGISTERS)
+        strbuf_printf(out, "]   of %d loops over threads\n", b->threads);
     else
         strbuf_printf(out, "]   at %lld%s\n", (long long)b->offset, b->aliased ? " aliased" : "");
 }

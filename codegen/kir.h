@@ -27,8 +27,11 @@ typedef enum BufClass {
     BUF_IN,     /* argument, read only */
     BUF_OUT,    /* argument */
     BUF_SHARED, /* workspace of the launch, at byte `offset` */
-    BUF_PRIVATE /* workspace of the team's member, at byte `offset`: of a thread on a CPU; on a GPU
-                   shared memory of a block */
+    BUF_PRIVATE, /* workspace of the team's member, at byte `offset`: of a thread on a CPU; on a GPU
+                    shared memory of a block */
+    BUF_REGISTERS /* GPU: registers.  The first `threads` indices are the loops around that are shared
+                     out over a block's threads, so each thread has elements of its own; the others
+                     are constant once loops are unrolled */
 } BufClass;
 typedef struct KBuf {
     const char *name; /* C identifier, unique in the kernel */
@@ -37,6 +40,7 @@ typedef struct KBuf {
     uint32_t arg; /* IN, OUT: which of the inputs, of the outputs */
     int64_t offset;
     int8_t rank;
+    int8_t threads; /* REGISTERS: leading dimensions that say whose; their strides are 0 */
     int64_t shape[MAX_RANK], stride[MAX_RANK]; /* elements; the last stride is 1 */
     bool slots;   /* the first dimension is the time slot of what one step hands to the next */
     bool aliased; /* shares memory with another buffer of the kernel: no `restrict` */
@@ -73,6 +77,8 @@ typedef enum KOp {
     K_REDUCE,  /* dst (scalar) = all lanes of arg[0] by ew (OP_add OP_max OP_min), pairwise tree */
     K_ACROSS,  /* GPU: dst = arg[0] of all threads along the innermost THREAD or GRID loop by ew; the
                   loop has 32 iterations (a warp), or as many as the block has threads */
+    K_MEET,    /* GPU: the threads of a warp in pairs whose numbers differ in bit `bit` alone: where it
+                  is 0, dst = own arg[0] + the other's, else own arg[1] + the other's */
     K_LOAD4,   /* GPU, from kir_widen: args[0..4) = buf[ix..] and the three elements behind it */
     K_STORE4   /* GPU, from kir_widen: buf[ix..] and the three elements behind it = args[0..4) */
 } KOp;
@@ -82,6 +88,7 @@ typedef struct KNode {
     uint8_t bind, unroll; /* LOOP */
     bool step;            /* LOOP: over the steps of a scan */
     uint8_t lanes;        /* LOAD STORE LANES LANE TAIL: active lanes (scalar access: 1) */
+    uint8_t bit;          /* MEET */
     uint8_t nargs, nguard;
     uint16_t ew; /* EW, REDUCE: an Op */
     Var var;     /* LOOP PICK; its count is the pool's */

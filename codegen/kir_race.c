@@ -171,6 +171,12 @@ static bool same_thread_of_block(const Accesses *v, const Access *a, const Acces
            wholly_disjoint(v, a, b);
 }
 
+/* Of one member of the team, and of nobody else. */
+static bool is_own(const KBuf *b)
+{
+    return b->cls == BUF_PRIVATE || b->cls == BUF_REGISTERS;
+}
+
 static bool is_argument(const KBuf *b)
 {
     return b->cls == BUF_IN || b->cls == BUF_OUT;
@@ -364,14 +370,14 @@ Status kir_verify_accesses(const Accesses *v)
         const KBuf *b = &v->k->buf[a[i]->node->buf];
         if (!a[i]->write && b->cls != BUF_IN)
             TRY(check_written(v, a[i]));
-        if (b->cls == BUF_PRIVATE && !a[i]->write)
+        if (is_own(b) && !a[i]->write)
             TRY(check_private_read(v, a[i]));
         if (b->cls == BUF_PRIVATE && !v->k->threads)
             continue;
         for (uint32_t j = i; j < n; j++) {
             if (a[j]->node->buf != a[i]->node->buf && !b->aliased)
                 break; /* sorted by buffer */
-            if (b->cls != BUF_PRIVATE)
+            if (!is_own(b))
                 TRY(check_shared_pair(v, a[i], a[j]));
             if (v->k->threads)
                 TRY(check_block_pair(v, a[i], a[j]));
@@ -382,11 +388,27 @@ Status kir_verify_accesses(const Accesses *v)
 
 /* ---- buffers */
 
+static Status check_register_buffer(const Accesses *v, const KBuf *b)
+{
+    int64_t stride = 1;
+    if (!v->k->threads || b->threads < 0 || b->threads > b->rank || b->aliased || b->slots)
+        return REFUSE(v, "%s: registers of %d loops over threads", b->name, b->threads);
+    for (int d = b->rank - 1; d >= 0; d--) {
+        if (b->shape[d] < 1 || b->stride[d] != (d < b->threads ? 0 : stride))
+            return REFUSE(v, "%s, dimension %d: extent %lld, stride %lld in registers", b->name, d,
+                          (long long)b->shape[d], (long long)b->stride[d]);
+        stride = size_mul(stride, b->shape[d]);
+    }
+    return ST_OK;
+}
+
 static Status check_buffer(const Accesses *v, BufId id)
 {
     const KBuf *b = &v->k->buf[id];
     if (b->rank < 0 || b->rank > MAX_RANK)
         return REFUSE(v, "%s: rank %d", b->name, b->rank);
+    if (b->cls == BUF_REGISTERS)
+        return check_register_buffer(v, b);
     for (int d = 0; d < b->rank; d++) {
         bool last = d == b->rank - 1;
         int64_t inner = last ? 1 : size_mul(b->shape[d + 1], b->stride[d + 1]);
@@ -407,7 +429,7 @@ static Status check_buffer(const Accesses *v, BufId id)
 /* Buffers in the same memory say so. */
 static Status check_overlap(const Accesses *v, const KBuf *a, const KBuf *b)
 {
-    if (a->cls != b->cls || (a->aliased && b->aliased) || (v->k->threads && a->cls == BUF_PRIVATE))
+    if (a->cls != b->cls || (a->aliased && b->aliased) || (v->k->threads && is_own(a)))
         return ST_OK;
     if (!is_argument(a)
             ? a->offset < b->offset + buf_bytes(b) && b->offset < a->offset + buf_bytes(a)

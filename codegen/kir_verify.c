@@ -30,7 +30,7 @@ typedef struct Verify {
     const Kir *k;
     IxPool *pool;
     IxRange *rng; /* by Var; lo INT64_MIN: as it was made */
-    bool *open;
+    bool *open, *unrolled; /* by Var: of a loop around; that is wholly unrolled */
     uint32_t nvar;
     Undo *undo;
     uint32_t nundo, undo_cap;
@@ -145,19 +145,27 @@ static Status check_vars(const Verify *v, Ix a, const char *what)
     return ST_OK;
 }
 
+/* A guard on a quotient is one on what is divided too, which other quotients of it are near to. */
+static void push_guard(Verify *v, Guard g)
+{
+    do {
+        arena_grow(v->k->arena, v->guard, v->nguard, v->guard_cap);
+        v->guard[v->nguard++] = g;
+    } while (ix_guard_undivided(v->pool, &g, &g));
+}
+
 /* *never: they cannot all hold. */
 static Status push_guards(Verify *v, const KNode *n, bool *never)
 {
+    const uint32_t first = v->nguard;
     *never = false;
-    for (int i = 0; i < n->nguard; i++)
-        TRY(check_vars(v, n->guard[i].ix, "guard"));
-    for (int round = 0; round < 2; round++)
-        for (int i = 0; i < n->nguard; i++)
-            *never |= !narrow(v, &n->guard[i]);
     for (int i = 0; i < n->nguard; i++) {
-        arena_grow(v->k->arena, v->guard, v->nguard, v->guard_cap);
-        v->guard[v->nguard++] = n->guard[i];
+        TRY(check_vars(v, n->guard[i].ix, "guard"));
+        push_guard(v, n->guard[i]);
     }
+    for (int round = 0; round < 2; round++)
+        for (uint32_t i = first; i < v->nguard; i++)
+            *never |= !narrow(v, &v->guard[i]);
     return ST_OK;
 }
 
@@ -287,6 +295,29 @@ static Status check_across(const Verify *v, const KNode *n, ValInfo t)
     return want(v, n->arg[0], t.reg, false, "across");
 }
 
+/* Iterations of the loops around that are shared out over a block's threads. */
+static int64_t iterations_of_block(const Verify *v)
+{
+    int64_t all = 1;
+    for (int i = v->nteam; i < v->npar; i++)
+        all = size_mul(all, ix_var_count(v->pool, v->par[i]->var));
+    return all;
+}
+
+/* Whole warps come here, each thread once. */
+static Status check_meet(const Verify *v, const KNode *n, ValInfo t)
+{
+    if (t.vec || t.reg != REG_F32 || n->bit == 0 || n->bit >= 32 || (n->bit & (n->bit - 1)))
+        return REFUSE(v, "v%u: threads meet by one bit of their number in a warp, with an f32",
+                      n->dst);
+    const int64_t all = iterations_of_block(v);
+    if (v->npar == v->nteam || v->par[v->npar - 1]->bind != BIND_THREAD || v->when || all % 32 ||
+        all > v->k->threads)
+        return REFUSE(v, "v%u: no whole warps come here together", n->dst);
+    TRY(want(v, n->arg[0], REG_F32, false, "meet"));
+    return want(v, n->arg[1], REG_F32, false, "meet");
+}
+
 /* Values other than loads: arguments, types, lanes. */
 static Status check_value(const Verify *v, const KNode *n)
 {
@@ -335,6 +366,8 @@ static Status check_value(const Verify *v, const KNode *n)
         return want(v, n->arg[0], t.reg, true, "reduce");
     case K_ACROSS:
         return check_across(v, n, t);
+    case K_MEET:
+        return check_meet(v, n, t);
     case K_ACC:
     case K_SET:
         return want(v, n->arg[0], t.reg, t.vec, "accumulator");
@@ -401,6 +434,39 @@ static Status record_access(Verify *v, const KNode *n, bool write)
     return ST_OK;
 }
 
+/* Each thread's own, at places that the compiler knows. */
+static Status check_registers(const Verify *v, const KNode *n, const KBuf *b)
+{
+    int at = v->nteam;
+    if (iterations_of_block(v) > v->k->threads)
+        return REFUSE(v, "%s: several iterations of a block's threads share registers", b->name);
+    for (int d = 0; d < b->threads; d++) {
+        Var w;
+        if (b->shape[d] == 1)
+            continue;
+        while (at < v->npar && ix_var_count(v->pool, v->par[at]->var) == 1)
+            at++;
+        if (at == v->npar || !ix_is_var(v->pool, n->ix[d], &w) || w != v->par[at]->var ||
+            ix_var_count(v->pool, w) != b->shape[d])
+            return REFUSE(v, "%s: index %s does not say whose register it is", b->name,
+                          kir_ix_text(v->k, n->ix[d]));
+        at++;
+    }
+    while (at < v->npar && ix_var_count(v->pool, v->par[at]->var) == 1)
+        at++;
+    if (at < v->npar)
+        return REFUSE(v, "%s: registers of the loops around %s", b->name,
+                      ix_var_name(v->pool, v->par[at]->var));
+    for (int d = b->threads; d < b->rank; d++) {
+        const Vars s = kir_vars_of(v->pool, n->ix[d]);
+        for (int i = 0; i < s.n; i++)
+            if (!v->unrolled[s.v[i]])
+                return REFUSE(v, "%s: which register %s is shows only when it runs", b->name,
+                              kir_ix_text(v->k, n->ix[d]));
+    }
+    return ST_OK;
+}
+
 static Status check_access(Verify *v, const KNode *n, Val value, bool write)
 {
     if (n->buf >= v->k->nbuf)
@@ -416,6 +482,8 @@ static Status check_access(Verify *v, const KNode *n, Val value, bool write)
     TRY(check_lanes(v, n, t.vec, 1, v->k->lanes));
     for (int d = 0; d < b->rank; d++)
         TRY(check_vars(v, n->ix[d], b->name));
+    if (b->cls == BUF_REGISTERS)
+        TRY(check_registers(v, n, b));
     if (write && b->cls == BUF_IN)
         return REFUSE(v, "a store to the input %s", b->name);
     if (write && !v->team && (b->cls != BUF_PRIVATE || v->k->threads))
@@ -488,6 +556,7 @@ static Status walk_loop(Verify *v, const KNode *n)
     Mark m = mark(v);
     bool empty = ix_var_count(v->pool, n->var) == 0;
     v->open[n->var] = true;
+    v->unrolled[n->var] = n->bind == BIND_UNROLL && n->unroll >= ix_var_count(v->pool, n->var);
     v->dead += empty;
     v->depth++;
     TRY(walk(v, n->body));
@@ -611,6 +680,7 @@ Status kir_verify(Ctx *cx, const Kir *k)
     for (uint32_t i = 0; i < v.nvar; i++)
         v.rng[i] = ASIS;
     v.open = arena_array(k->arena, bool, v.nvar);
+    v.unrolled = arena_array(k->arena, bool, v.nvar);
     v.known = arena_array(k->arena, bool, k->nval);
     v.made = arena_array(k->arena, bool, k->nval);
     v.reg = arena_array(k->arena, Register, k->nval);

@@ -30,7 +30,7 @@ static bool may_start(const Kir *k, const KNode *n, Ix *at)
     if ((n->op != K_LOAD && n->op != K_STORE) || n->nguard)
         return false;
     const KBuf *b = &k->buf[n->buf];
-    if ((b->dt != DT_F32 && b->dt != DT_I32) || b->rank == 0)
+    if ((b->dt != DT_F32 && b->dt != DT_I32) || b->rank == 0 || b->cls == BUF_REGISTERS)
         return false;
     *at = flat_index(k, n);
     return ix_is_const(k->pool, ix_mod(k->pool, *at, WIDE), &rest) && rest == 0;

@@ -48,6 +48,7 @@ typedef struct Low {
     Ix base[MAX_AXES]; /* of the tile, by nest axis */
     Point *point;
     int npoint;
+    const struct Threads *threads; /* lower_held.c: where we are in the block */
 } Low;
 
 typedef struct Key {
@@ -89,6 +90,8 @@ Open low_when(Low *l, Ix ix, int64_t count); /* what follows is done where 0 <= 
  * place of the outermost, which is too great when the number is. */
 Ix low_reduced_at(Low *l, const Stage *st, Ix number);
 void low_blocked(Low *l, const Nest *n); /* a nest with n->blocked */
+void low_held_fill(Low *l, const Nest *n); /* a nest with n->held: what comes before the steps, */
+void low_held(Low *l, const Nest *n);      /* and at each */
 
 KNode *low_put(Low *l, KOp op); /* appends a node */
 Val low_const(Low *l, double value, RegType reg);

@@ -280,6 +280,9 @@ static void block_body(Low *l, const Phase *ph)
     for (int when = WHEN_PLAIN; when <= WHEN_LAST; when++) {
         const bool loop = when == WHEN_STEP && l->s->seq && first[when] < first[when + 1];
         Open o = { 0 };
+        for (int i = first[when]; i < first[when + 1]; i++)
+            if (order.nest[i].held)
+                low_held_fill(l, &order.nest[i]);
         if (loop) {
             const Var v = ix_var_new(l->p, "step", l->s->trip);
             KNode **const at = l->tail;
@@ -290,7 +293,10 @@ static void block_body(Low *l, const Phase *ph)
         for (int i = first[when]; i < first[when + 1]; i++) {
             if (sync[i])
                 low_put(l, K_SYNC);
-            lower_nest(l, &order.nest[i], BIND_THREAD);
+            if (order.nest[i].held)
+                low_held(l, &order.nest[i]);
+            else
+                lower_nest(l, &order.nest[i], BIND_THREAD);
         }
         if (loop)
             low_close(l, o);

@@ -159,15 +159,17 @@ BufId low_buf(Low *l, uint16_t b)
                 .arg = g->arg,
                 .rank = g->rank,
                 .slots = g->slots,
+                .threads = g->home == HOME_REGISTERS ? g->threads : 0,
                 .offset = l->plan->offset[b] };
     kb.cls = g->is_in                  ? BUF_IN
              : g->is_out               ? BUF_OUT
-             : g->home == HOME_PRIVATE ? BUF_PRIVATE
-                                       : BUF_SHARED;
+             : g->home == HOME_PRIVATE   ? BUF_PRIVATE
+             : g->home == HOME_REGISTERS ? BUF_REGISTERS
+                                         : BUF_SHARED;
     int64_t stride = 1;
     for (int d = g->rank - 1; d >= 0; d--) {
         kb.shape[d] = g->shape[d];
-        kb.stride[d] = stride;
+        kb.stride[d] = d < kb.threads ? 0 : stride;
         stride = size_mul(stride, g->shape[d] ? g->shape[d] : 1);
     }
     const BufId id = kir_buf(l->k, &kb);

@@ -16,6 +16,17 @@ void phase_take(Arena *arena, Phase *ph, const Nest *n)
     ph->nest[ph->nnest++] = *n;
 }
 
+static void print_held(const Nest *n, Strbuf *out)
+{
+    const Held *h = n->held;
+    int kept = 0;
+    for (int i = 0; i < n->nred; i++)
+        kept += h->buf[i] != 0;
+    strbuf_printf(out, " in registers of %dx%d threads", h->units, h->rows * h->cols * h->rest);
+    if (kept < n->nred)
+        strbuf_printf(out, ", %d of %d factors,", kept, n->nred);
+}
+
 static void print_nest(const Plan *p, const Nest *n, Strbuf *out)
 {
     static const char *const when[] = { "", "first ", "each step ", "last " };
@@ -31,6 +42,8 @@ static void print_nest(const Plan *p, const Nest *n, Strbuf *out)
     if (n->blocked)
         strbuf_printf(out, " in blocks of %dx%dx%d, %dx%d a thread", n->blocked->bm, n->blocked->bn,
                       n->blocked->bk, n->blocked->tm, n->blocked->tn);
+    if (n->held)
+        print_held(n, out);
     if (n->part)
         strbuf_printf(out, " in %lld parts", (long long)ix_var_count(p->s->pool, n->part));
     if (n->kaxis)
@@ -68,6 +81,9 @@ void plan_print(const Plan *p, Strbuf *out)
         strbuf_printf(out, "  %s: %s[", g->name, dtype_name(g->dt));
         for (int d = 0; d < g->rank; d++)
             strbuf_printf(out, "%s%lld", d ? "," : "", (long long)g->shape[d]);
-        strbuf_printf(out, "] %s\n", g->home == HOME_PRIVATE ? "private" : "shared");
+        strbuf_printf(out, "] %s\n",
+                      g->home == HOME_PRIVATE     ? "private"
+                      : g->home == HOME_REGISTERS ? "registers"
+                                                  : "shared");
     }
 }

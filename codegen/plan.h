@@ -16,7 +16,7 @@
  * *contract* (vectors along an output axis, accumulators in registers over a tile of points) and
  * *row* (vectors along a reduced axis, combined at the end). */
 
-enum { MAX_AXES = 16, MAX_NEST_ROOTS = 48, MAX_NEST_REDS = 48 };
+enum { MAX_AXES = 16, MAX_NEST_ROOTS = 48, MAX_NEST_REDS = 48, MAX_FIXED = 12 };
 
 /* GPU: a contraction in blocks.  Its axes are those of one operand (rows), of the other (columns)
  * and the rest; a block of threads makes bm x bn points of one (row, column) plane, tm x tn a
@@ -28,6 +28,25 @@ typedef struct Blocked {
     ExprId left[MAX_NEST_REDS], right[MAX_NEST_REDS]; /* of each reduction: the factor with rows */
     uint16_t lbuf[MAX_NEST_REDS], rbuf[MAX_NEST_REDS]; /* where it is kept; equal factors share */
 } Blocked;
+
+enum { HELD_DIGITS = 4 }; /* of a thread's number: unit, rows, cols, rest */
+
+/* GPU: a nest of a scan's steps, each of whose sums is of products of what differs from row to row
+ * (of the team axis) and what no step changes, which stays in registers.  A tile of the unit axis
+ * (the nest's last) and all rows of the block are shared by rows*cols*rest lanes of a warp, each
+ * with a part of the reduced points. */
+typedef struct Held {
+    int units;    /* tiles, rounded up to whole warps of lanes */
+    int64_t full; /* of which this many are there */
+    int tile;     /* points of one */
+    int rows, cols, rest; /* digits of a lane's number: parts of the rows and of the tile's points that
+                             it ends with, and which of those with the same */
+    ExprId moving[MAX_NEST_REDS], kept[MAX_NEST_REDS]; /* factors of each reduction */
+    uint16_t buf[MAX_NEST_REDS]; /* its registers: equal factors share; 0: read at every step */
+    ExprId fixed[MAX_FIXED];     /* what else no step changes: parts of the roots' values */
+    uint16_t fixed_buf[MAX_FIXED];
+    int nfixed;
+} Held;
 
 typedef struct Nest {
     StageId root[MAX_NEST_ROOTS], red[MAX_NEST_REDS];
@@ -43,6 +62,7 @@ typedef struct Nest {
     uint8_t when;
     int lanes; /* GPU: threads that share the reductions of a point: 0 for one, 32, or the block's */
     Blocked *blocked; /* GPU: or NULL */
+    Held *held;       /* GPU: or NULL */
     Var part;         /* GPU: which part of the reduced points, counted as one axis, of chunk each; */
     int64_t chunk;    /* 0: the nest reduces all of them */
 } Nest;
@@ -86,10 +106,15 @@ bool plan_blocked_may(Stages *s, const Nest *n); /* whether their axes and sizes
 /* Parts that its reduced points should be cut into so that the GPU has work; 1: none. */
 int64_t plan_blocked_parts(const Stages *s, const Target *t, const Nest *n, const Blocked *b);
 
+int held_wide(const Held *h, int64_t reduced_points); /* neighbours that a lane takes in a round */
+int64_t held_rounds(const Held *h, int64_t reduced_points);
+
 /* plan_units.c: the nests of all stages, in an order in which they may run.  plain: one a root. */
 Nest *plan_units(Arena *arena, Stages *s, bool plain, int *nnest);
 /* plan_nest.c: vector axis, tile and order of one nest; span[v]: points of axis v it walks. */
 void plan_nest(Stages *s, const Target *t, Nest *n, const int64_t *span, bool plain);
+/* Sums that the roots of n only add share one accumulator. */
+void nest_share_sums(Stages *s, Nest *n);
 /* plan_copy.c: operands that a contraction reads across lanes are copied into panels first.
  * Appends the nests that fill the copies to *fill. */
 void plan_copies(Stages *s, const Target *t, Nest *n, bool invariant_too, Phase *fill);

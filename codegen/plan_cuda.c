@@ -250,7 +250,7 @@ static void copy_operands(Planner *pl, Phase *ph, Phase *fill)
     one.lanes = 1;
     for (int i = 0; i < ph->nnest && !pl->plain; i++) {
         Nest *n = &ph->nest[i];
-        if (n->when != WHEN_STEP || !n->nred || n->lanes || !n->naxis)
+        if (n->when != WHEN_STEP || !n->nred || n->lanes || !n->naxis || n->held)
             continue;
         n->vec = n->axis[n->naxis - 1];
         n->nv = (int)ix_var_count(pl->s->pool, n->vec);
@@ -258,6 +258,12 @@ static void copy_operands(Planner *pl, Phase *ph, Phase *fill)
         n->vec = 0;
         n->nv = 1;
     }
+}
+
+static void hold_operands(Cuda *c, Phase *ph)
+{
+    for (int i = 0; i < ph->nnest && c->how == CUDA_BLOCKED && !ph->flat; i++)
+        ph->nest[i].held = plan_held(c->pl.s, ph, &ph->nest[i], c->span, BLOCK_THREADS);
 }
 
 /* ---- parts ------------------------------------------------------------------------------- */
@@ -412,6 +418,7 @@ static void plan_launches(Cuda *c)
         ph.flat = ph.nnest == 1 && !scan_phase(&ph);
         fold_to_block(pl, &ph);
         schedule_phase(pl, &ph, c->span);
+        hold_operands(c, &ph);
         copy_operands(pl, &ph, &fill);
         for (int j = 0; j < fill.nnest; j++) {
             Phase copy = { .flat = true };

@@ -440,7 +440,7 @@ static void walk_ew(Stages *s, ExprId id, uint8_t *seen, void (*f)(void *, const
     f(arg, &e);
 }
 
-static void merge_terms(Stages *s, Nest *n)
+void nest_share_sums(Stages *s, Nest *n)
 {
     struct Uses u = { s, arena_array(s->arena, int, s->nstage) };
     uint8_t *seen = arena_array(s->arena, uint8_t, s->nexpr);
@@ -499,7 +499,7 @@ void plan_nest(Stages *s, const Target *t, Nest *n, const int64_t *span, bool pl
         return;
     }
     if (n->nred && n->vec) {
-        merge_terms(s, n);
+        nest_share_sums(s, n);
         vector_and_tile(s, t, n, span);
         order_contract(n);
         block_reduction(s, n);

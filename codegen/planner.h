@@ -30,4 +30,8 @@ bool phase_reads(Planner *pl, const Phase *ph, uint16_t buf);
 /* The best axis to share out, for the phase and one more nest if not NULL; 0: there is none. */
 Var phase_team_axis(Planner *pl, const Phase *ph, const Nest *extra);
 
+/* plan_held.c: how nest n of a scan keeps what no step changes in registers, and its tiles; NULL:
+ * it does not.  span: points of each axis that a block has. */
+Held *plan_held(Stages *s, const Phase *ph, Nest *n, const int64_t *span, int threads);
+
 #endif

@@ -53,7 +53,12 @@ typedef struct Pick {
     ExprId at;
 } Pick;
 
-typedef enum Home { HOME_ARG, HOME_PRIVATE, HOME_SHARED } Home; /* decided by the plan */
+typedef enum Home {
+    HOME_ARG,
+    HOME_PRIVATE,
+    HOME_SHARED,
+    HOME_REGISTERS
+} Home; /* decided by the plan */
 
 typedef struct GBuf {
     const char *name;
@@ -66,6 +71,7 @@ typedef struct GBuf {
     bool padded;     /* last extent rounded up to whole vectors: reads may take all lanes */
     Home home;       /* of a temporary */
     int8_t team_dim; /* PRIVATE: dimension folded to the team's block, or -1 */
+    int8_t threads;  /* REGISTERS: leading dimensions that are loops over a block's threads */
 } GBuf;
 
 typedef struct Store {

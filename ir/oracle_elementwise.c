@@ -18,7 +18,6 @@
  * To add an op: a row.  Without it ROW_name is not declared and this file does not compile. */
 #include <float.h>
 #include <math.h>
-#include <string.h>
 
 #include "ir/base/os.h"
 #include "ir/oracle_op.h"
@@ -126,8 +125,8 @@ void bound_settle(double ref, bool certain, double *lo, double *hi)
         bound_anything(lo, hi);
         return;
     }
-    *lo = bound_min(*lo, ref);
-    *hi = bound_max(*hi, ref);
+    *lo = fmin(*lo, ref);
+    *hi = fmax(*hi, ref);
 }
 
 /* ------------------------------------------------------------ one run of elements */
@@ -169,25 +168,21 @@ static void run_rises(const Run *w, const char *sign)
     row_of_ends(w, upper, w->hi);
 }
 
-/* Both NaN where x is. */
-EVAL_WIDE
-static void stretch(double *restrict lo, double *restrict hi, const double *restrict x, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        const double less = x[i] < lo[i] ? x[i] : lo[i], more = x[i] > hi[i] ? x[i] : hi[i];
-        lo[i] = x[i] != x[i] ? x[i] : less;
-        hi[i] = x[i] != x[i] ? x[i] : more;
-    }
-}
-
 static void run_corners(const Run *w)
 {
-    double corner[RUN];
-    row_of_ends(w, 0, w->lo);
-    memcpy(w->hi, w->lo, (size_t)w->n * sizeof *w->hi);
-    for (unsigned k = 1; k < 4; k++) {
-        row_of_ends(w, k, corner);
-        stretch(w->lo, w->hi, corner, w->n);
+    double corner[4][RUN];
+    for (unsigned k = 0; k < 4; k++)
+        row_of_ends(w, k, corner[k]);
+    for (int64_t i = 0; i < w->n; i++) {
+        w->lo[i] = w->hi[i] = corner[0][i];
+        for (int k = 1; k < 4; k++) {
+            if (isnan(corner[k][i]))
+                w->lo[i] = w->hi[i] = NAN;
+            if (corner[k][i] < w->lo[i])
+                w->lo[i] = corner[k][i];
+            if (corner[k][i] > w->hi[i])
+                w->hi[i] = corner[k][i];
+        }
     }
     if (w->c->n->op != OP_mul || w->c->n->arg[0] != w->c->n->arg[1])
         return;
@@ -196,7 +191,7 @@ static void run_corners(const Run *w)
         if (!(w->lo[i] < 0))
             continue;
         w->lo[i] = 0;
-        w->hi[i] = bound_max(lo * lo, hi * hi);
+        w->hi[i] = fmax(lo * lo, hi * hi);
     }
 }
 
@@ -215,8 +210,8 @@ static void run_wave(const Run *w)
     for (int64_t i = 0; i < w->n; i++) {
         const double width = end_at(w, 1, i) - end_at(w, 0, i);
         const bool any = isnan(w->ref[i]) || isnan(width);
-        w->lo[i] = any ? w->ref[i] : bound_max(-1, w->ref[i] - width);
-        w->hi[i] = any ? w->ref[i] : bound_min(1, w->ref[i] + width);
+        w->lo[i] = any ? w->ref[i] : fmax(-1, w->ref[i] - width);
+        w->hi[i] = any ? w->ref[i] : fmin(1, w->ref[i] + width);
         if (isinf(width)) /* of something without an end there is no sine: NaN */
             bound_anything(&w->lo[i], &w->hi[i]);
     }
@@ -227,8 +222,16 @@ static void run_abs(const Run *w)
     for (int64_t i = 0; i < w->n; i++) {
         const double lo = end_at(w, 0, i), hi = end_at(w, 1, i);
         w->lo[i] = isnan(lo) || isnan(hi) ? NAN : lo > 0 ? lo : hi < 0 ? -hi : 0;
-        w->hi[i] = isnan(lo) || isnan(hi) ? NAN : bound_max(-lo, hi);
+        w->hi[i] = isnan(lo) || isnan(hi) ? NAN : fmax(-lo, hi);
     }
+}
+
+static bool certain_at(const Run *w, int64_t i)
+{
+    for (uint32_t k = 0; k < w->c->n->nargs; k++)
+        if (bound_is_anything(end_at(w, 2 * (int)k, i), end_at(w, 2 * (int)k + 1, i)))
+            return false;
+    return true;
 }
 
 /* One element compared with itself: two views of it meet. */
@@ -241,7 +244,7 @@ static bool is_itself(const Run *w, int64_t i)
 static void run_equal(const Run *w)
 {
     for (int64_t i = 0; i < w->n; i++) {
-        if (is_itself(w, i)) {
+        if (is_itself(w, i) && certain_at(w, i)) {
             w->lo[i] = w->hi[i] = w->ref[i];
             continue;
         }
@@ -255,9 +258,14 @@ static void run_equal(const Run *w)
 static void run_compare(const Run *w, const char *sign)
 {
     run_rises(w, sign);
-    for (int64_t i = 0; i < w->n; i++)
-        if (is_itself(w, i))
+    for (int64_t i = 0; i < w->n; i++) {
+        if (!certain_at(w, i)) { /* NaN, for all we know, which no comparison holds of */
+            w->lo[i] = 0;
+            w->hi[i] = 1;
+        } else if (is_itself(w, i)) {
             w->lo[i] = w->hi[i] = w->ref[i];
+        }
+    }
 }
 
 static void run_select(const Run *w)
@@ -272,8 +280,8 @@ static void run_select(const Run *w)
         } else if (isnan(lo1) || isnan(hi1) || isnan(lo2) || isnan(hi2)) {
             bound_anything(&w->lo[i], &w->hi[i]);
         } else {
-            w->lo[i] = bound_min(lo1, lo2);
-            w->hi[i] = bound_max(hi1, hi2);
+            w->lo[i] = fmin(lo1, lo2);
+            w->hi[i] = fmax(hi1, hi2);
         }
         w->c->undecided |= surely != possibly && (lo1 != lo2 || hi1 != hi2);
     }
@@ -316,14 +324,6 @@ static void run_cast(const Run *w, DType from, DType to)
 
 /* ------------------------------------------------------------ and what every op has in common */
 
-static bool certain_at(const Run *w, int64_t i)
-{
-    for (uint32_t k = 0; k < w->c->n->nargs; k++)
-        if (bound_is_anything(end_at(w, 2 * (int)k, i), end_at(w, 2 * (int)k + 1, i)))
-            return false;
-    return true;
-}
-
 static void take_decisions(const Run *w)
 {
     for (int64_t i = 0; i < w->n; i++) {
@@ -349,56 +349,24 @@ static void finish_integers(const Run *w, DType dt)
             bound_anything(&w->lo[i], &w->hi[i]);
         bound_settle(w->ref[i], false, &w->lo[i], &w->hi[i]);
         if (dt == DT_BOOL) {
-            w->lo[i] = bound_max(w->lo[i], 0);
-            w->hi[i] = bound_min(w->hi[i], 1);
+            w->lo[i] = fmax(w->lo[i], 0);
+            w->hi[i] = fmin(w->hi[i], 1);
         }
-    }
-}
-
-/* Whether all ends are numbers that no rounding makes infinite. */
-EVAL_WIDE
-static bool all_ordinary(const double *restrict lo, const double *restrict hi,
-                         const double *restrict ref, int64_t n, double most)
-{
-    int64_t odd = 0;
-    for (int64_t i = 0; i < n; i++)
-        odd += !(fabs(lo[i]) <= most) | !(fabs(hi[i]) <= most) | !(fabs(ref[i]) <= most);
-    return odd == 0;
-}
-
-/* What finish_floats does, of ordinary numbers in f32. */
-EVAL_WIDE
-static void finish_ordinary(double *restrict lo, double *restrict hi, double *restrict noise,
-                            const double *restrict ref, int64_t n, double ulp)
-{
-    const Rounding r = bound_rounding(DT_F32);
-    const double unit = 2 * ulp * r.unit, tiny = r.tiny;
-    const bool still = ulp == 0, exact = ulp <= .5; /* when its result needs no rounding */
-    for (int64_t i = 0; i < n; i++) {
-        const double x = ref[i], low = lo[i] < x ? lo[i] : x, high = hi[i] > x ? hi[i] : x;
-        const bool point = (lo[i] == hi[i]) & (lo[i] == x);
-        const bool keep = still | (point & exact & ((double)(float)x == x));
-        const bool zero = (low == 0) & (high == 0);
-        const double down = low - (unit * fabs(low) + tiny), up = high + (unit * fabs(high) + tiny);
-        const double below = ((low >= 0) & (down < 0)) ? 0 : down;
-        const double above = ((high <= 0) & (up > 0)) ? 0 : up;
-        lo[i] = (keep | zero) ? low : below;
-        hi[i] = (keep | zero) ? high : above;
-        noise[i] = keep ? 0 : unit * fabs(x) + tiny;
     }
 }
 
 static void finish_floats(const Run *w, DType dt, double ulp)
 {
     const Rounding r = bound_rounding(dt);
-    if (dt == DT_F32 && all_ordinary(w->lo, w->hi, w->ref, w->n, r.most / 2)) {
-        finish_ordinary(w->lo, w->hi, w->noise, w->ref, w->n, ulp);
-        return;
-    }
+    const bool picks = rules[w->c->n->op].way == SELECT;
     for (int64_t i = 0; i < w->n; i++) {
         const double ref = w->ref[i];
         double *lo = &w->lo[i], *hi = &w->hi[i];
         const bool point = *lo == *hi && *lo == ref;
+        if (!picks && !certain_at(w, i)) { /* of what may be NaN it may be NaN */
+            bound_anything(lo, hi);
+            continue;
+        }
         bound_settle(ref, !isnan(ref) || certain_at(w, i), lo, hi);
         if (ulp == 0 || (point && ulp <= .5 && round_to(dt, ref) == ref))
             continue; /* nothing to round */
@@ -416,33 +384,6 @@ static void find_bends(const Run *w)
         const double lo1 = two ? end_at(w, 2, i) : 0, hi1 = two ? end_at(w, 3, i) : 0;
         if (lo0 < hi1 && lo1 < hi0)
             w->noise[i] = ANYWHERE;
-    }
-}
-
-/* Whether elements of r are products, which an addition may take before they are rounded. */
-static bool is_product(const Graph *g, Ref r)
-{
-    const Node *n = &g->node[r];
-    if (n->op == OP_neg || (op_info[n->op].cls == CLASS_VIEW && n->op != OP_concat))
-        return is_product(g, n->arg[0]);
-    for (uint32_t i = 0; n->op == OP_concat && i < n->nargs; i++)
-        if (is_product(g, n->arg[i]))
-            return true;
-    return n->op == OP_mul;
-}
-
-/* x * y - x * y need not be 0: one of the two may go into the other's subtraction (fma). */
-static void note_products(const Run *w)
-{
-    const Node *n = w->c->n;
-    for (int k = 0; k < 2; k++) {
-        if (!is_product(w->c->e->g, n->arg[k]))
-            continue;
-        for (int64_t i = 0; i < w->n; i++) {
-            const double lo = end_at(w, 2 * k, i), hi = end_at(w, 2 * k + 1, i);
-            if (w->lo[i] != w->hi[i] && isfinite(hi - lo))
-                w->noise[i] += 0x1p-24 * bound_max(fabs(lo), fabs(hi));
-        }
     }
 }
 
@@ -489,8 +430,6 @@ static void run_op(const Run *w)
         finish_floats(w, to, rule->way == CAST && from == to ? 0 : rule->ulp);
     if (n->op == OP_max || n->op == OP_min || rule->way == ABS)
         find_bends(w);
-    if ((n->op == OP_add || n->op == OP_sub) && dtype_is_float(to))
-        note_products(w);
     w->c->flat = decides;
     if (decides)
         take_decisions(w);
@@ -550,12 +489,15 @@ static Status mark_candidates(BoundCall *c, const Node *m, int at, Span *out)
     if (status == ST_OK)
         status = spread(c->e, c->n->arg[1 - at], m, &count, &all);
     if (status == ST_OK) {
-        const int64_t *const by[] = { out->lo.stride, out->hi.stride, all.stride };
-        for (nest_start(&w, &c->n->type.shape, 3, by); w.more; nest_next(&w))
+        const int64_t *const by[] = { out->lo.stride, out->hi.stride, all.stride, y->lo.stride,
+                                      y->hi.stride };
+        for (nest_start(&w, &c->n->type.shape, 5, by); w.more; nest_next(&w))
             for (int64_t i = 0; i < w.n; i++) {
                 const bool is = out->hi.at[w.off[1] + i * w.step[1]] != 0;
                 double *lo = &out->lo.at[w.off[0] + i * w.step[0]];
-                *lo = is && (*lo != 0 || all.at[w.off[2] + i * w.step[2]] == 1);
+                *lo = is && (*lo != 0 || (all.at[w.off[2] + i * w.step[2]] == 1 &&
+                                          !bound_is_anything(y->lo.at[w.off[3] + i * w.step[3]],
+                                                             y->hi.at[w.off[4] + i * w.step[4]])));
             }
     }
     c->e->cx->os->release(all.own);
@@ -576,8 +518,8 @@ static Status equal_to_extremum(BoundCall *c, Span *out)
             .c = c, .n = n, .ref = c->ref->at, .lo = out->lo.at, .hi = out->hi.at, .other = c->other
         };
         for (int64_t i = 0; i < n; i++) { /* NaN equals nothing */
-            whole.lo[i] = bound_min(whole.lo[i], whole.ref[i]);
-            whole.hi[i] = bound_max(whole.hi[i], whole.ref[i]);
+            whole.lo[i] = fmin(whole.lo[i], whole.ref[i]);
+            whole.hi[i] = fmax(whole.hi[i], whole.ref[i]);
             whole.other[i] = NAN;
         }
         take_decisions(&whole);
@@ -586,23 +528,11 @@ static Status equal_to_extremum(BoundCall *c, Span *out)
     return ST_OK;
 }
 
-bool bound_can_link(const Graph *g, const Node *n, Sure args)
-{
-    if (op_info[n->op].cls != CLASS_ELEMENTWISE || !dtype_is_float(n->type.dt))
-        return false;
-    const Way way = rules[n->op].way;
-    if (way == CAST)
-        return dtype_is_float(g->node[n->arg[0]].type.dt);
-    return way == SELECT ? args == SURE_OPEN : way != STEP && way != COMPARE && way != EQUAL;
-}
-
 Status bound_elementwise(BoundCall *c, Span *out)
 {
     const Node *n = c->n;
-    if (!out->lo.at) {
-        TRY(value_new(c->e, &n->type, &out->lo));
-        TRY(value_new(c->e, &n->type, &out->hi));
-    }
+    TRY(value_new(c->e, &n->type, &out->lo));
+    TRY(value_new(c->e, &n->type, &out->hi));
     const int64_t *stride[NEST_OPERANDS] = { out->lo.stride };
     const Value *end[2 * MOST_ARGS];
     const int nends = 2 * (int)n->nargs;
@@ -621,7 +551,7 @@ Status bound_elementwise(BoundCall *c, Span *out)
                         .lo = out->lo.at + to,
                         .hi = out->hi.at + to,
                         .noise = c->noise + to,
-                        .other = c->other ? c->other + to : NULL };
+                        .other = c->other + to };
             for (int k = 0; k < nends; k++) {
                 run.step[k] = w.step[k + 1];
                 run.end[k] = end[k]->at + w.off[k + 1] + at * w.step[k + 1];

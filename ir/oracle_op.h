@@ -9,13 +9,14 @@
  *
  * A Bounded is a value of the evaluator and two spans around it: SPAN_ALL holds what any correct
  * program may give, SPAN_DECIDED what it may give if every decision goes as in ref; and samples of
- * both.  The planes are views of each other where they are equal, as
- * `sure` says. */
+ * both, each in two copies (oracle_sample.c).  The planes are views of each other where they are
+ * equal, as `sure` says; what is stored (inputs, results of bodies and graphs) is one for both. */
 typedef struct Span {
     Value lo, hi;
 } Span;
 
 enum { SPAN_ALL, SPAN_DECIDED, SPAN_COUNT };
+enum { COPIES = 2 };
 
 typedef enum Sure {
     SURE_EXACT,   /* spans and samples are ref itself */
@@ -26,12 +27,9 @@ typedef enum Sure {
 typedef struct Bounded {
     Value ref;
     Span span[SPAN_COUNT];
-    Value sample[SPAN_COUNT][ORACLE_SAMPLES];
+    Value sample[COPIES][SPAN_COUNT][ORACLE_SAMPLES];
     Sure sure;
 } Bounded;
-
-enum { BOUND_PLANES = 1 + 2 * SPAN_COUNT + SPAN_COUNT * ORACLE_SAMPLES };
-Value *bound_plane(Bounded *v, int i); /* ref, the spans' ends, the samples */
 
 /* The span of one op's result around ref (evaluated, rounded when it is an integer): of shape
  * n->type.  Under SPAN_DECIDED a decision is taken from ref; under SPAN_ALL a function says in
@@ -42,8 +40,7 @@ Value *bound_plane(Bounded *v, int i); /* ref, the spans' ends, the samples */
  * bends inside the interval, so that a sample may stand anywhere in it. */
 typedef struct BoundCall {
     const Eval *e;
-    const Node *n; /* of a block of an elementwise op: a copy with the block's shape */
-    Ref self;
+    const Node *n;
     const Bounded *arg;
     const Value *ref;
     int which;
@@ -56,7 +53,6 @@ typedef struct BoundCall {
 
 enum { ANYWHERE = -1 };
 
-/* An elementwise op writes to the span and the samples that are there, else to new ones. */
 typedef Status BoundFn(BoundCall *c, Span *out);
 
 /* One function an op: bound_elementwise with a row in oracle_elementwise.c, or its own.  The ops
@@ -80,18 +76,6 @@ typedef Status BoundFn(BoundCall *c, Span *out);
 #undef BOUND_DECLARE_GRADIENT
 BoundFn bound_elementwise;
 
-/* Elementwise ops of one shape that read one another, as the update of a parameter: computed block
- * by block, so that what only they read is never whole (oracle_chain.c). */
-typedef struct BoundLink {
-    const Node *n;
-    Ref self;
-    const Bounded *arg[3]; /* NULL: what link from[i] gives */
-    int from[3];
-    Bounded *out; /* NULL: nothing but links read it */
-} BoundLink;
-bool bound_can_link(const Graph *g, const Node *n, Sure args);
-Status bound_chain(const Eval *e, const BoundLink *link, int nlink);
-
 /* Both ends by the op's own evaluator: right for what only moves elements, or is monotone. */
 Status bound_ends(BoundCall *c, Span *out);
 
@@ -109,13 +93,9 @@ Rounding bound_rounding(DType dt);
 /* Widens [lo, hi] by `error` units of `scale` (NAN: of the element itself), and by a store.  With a
  * scale it is a sum of `error` terms, each of which, and each sum on the way, may be flushed. */
 void bound_widen(const Rounding *r, double error, double scale, double *lo, double *hi);
-/* fmax and fmin, which no compiler inlines. */
-static inline double bound_max(double x, double y) { return x >= y || y != y ? x : y; }
-static inline double bound_min(double x, double y) { return x <= y || y != y ? x : y; }
 /* Anything at all, NaN too. */
 void bound_anything(double *lo, double *hi);
 bool bound_is_anything(double lo, double hi);
-Sure bound_least_sure(const Bounded *v, uint32_t n);
 /* The samples of a result whose spans are there, and the spans cut to them.  scratch: room for the
  * arguments. */
 Status bound_samples(BoundCall *c, Value *scratch, Bounded *out);

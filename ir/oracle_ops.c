@@ -151,10 +151,11 @@ static Status magnitude(const BoundCall *c, uint32_t arg, Value *out, bool *whol
 }
 
 /* Errors of a sum of so many terms go either way: what is left of them grows with the root.  What
- * is flushed goes to zero. */
+ * is flushed goes to zero.  More than the bound is no noise: a sample that is cut to it stands at
+ * one of two ends, and two of them often at the same. */
 static double usual_noise(const Rounding *r, double terms, double size, double ref)
 {
-    return (2 + sqrt(terms)) * r->unit * size + r->store * fabs(ref) + r->tiny +
+    return fmin(2 + sqrt(terms), terms) * r->unit * size + r->store * fabs(ref) + r->tiny +
            2 * terms * r->flush;
 }
 
@@ -225,18 +226,48 @@ Status bound_cumsum(BoundCall *c, Span *out)
     return bound_adding(c, (double)c->n->type.shape.dim[c->n->attr.axis.axis], out);
 }
 
-/* Ends of an extremum; where NaN or anything is among the arguments the ends say so themselves. */
+/* 1 where anything is among the elements that node n reduces, NaN too. */
+static Status find_anything(const BoundCall *c, Value *out)
+{
+    const Value *lo = end_of(c, 0, false), *hi = end_of(c, 0, true);
+    Value mark = { 0 };
+    Node any = *c->n;
+    any.op = OP_amax;
+    TRY(value_new(c->e, &lo->type, &mark));
+    Nest w;
+    const int64_t *const stride[] = { mark.stride, lo->stride, hi->stride };
+    for (nest_start(&w, &lo->type.shape, 3, stride); w.more; nest_next(&w))
+        for (int64_t i = 0; i < w.n; i++)
+            mark.at[w.off[0] + i * w.step[0]] = bound_is_anything(lo->at[w.off[1] + i * w.step[1]],
+                                                                  hi->at[w.off[2] + i * w.step[2]]);
+    const Status status = eval_amax(c->e, &any, &mark, out);
+    c->e->cx->os->release(mark.own);
+    return status;
+}
+
+/* Ends of an extremum.  NaN among the arguments is their end; anything shows as an infinite end,
+ * also where an infinity stands beside it. */
 static Status bound_extremum(BoundCall *c, Span *out)
 {
     TRY(bound_ends(c, out));
     const int64_t n = shape_count(&c->n->type.shape);
+    bool ask = false;
     for (int64_t i = 0; i < n; i++) {
         double *lo = &out->lo.at[i], *hi = &out->hi.at[i];
         bound_settle(c->ref->at[i], true, lo, hi);
         if (*lo != *hi && (isinf(*lo) || isinf(*hi)))
             bound_anything(lo, hi);
+        ask |= *lo == *hi && isinf(*lo);
     }
-    return ST_OK;
+    if (!ask)
+        return ST_OK;
+    Value any = { 0 };
+    const Status status = find_anything(c, &any);
+    for (int64_t i = 0; i < n && status == ST_OK; i++)
+        if (any.at[i] > 0)
+            bound_anything(&out->lo.at[i], &out->hi.at[i]);
+    c->e->cx->os->release(any.own);
+    return status;
 }
 
 Status bound_amax(BoundCall *c, Span *out)
@@ -251,8 +282,8 @@ Status bound_amin(BoundCall *c, Span *out)
 
 /* ------------------------------------------------------------ contractions */
 
-/* |x| and |x| + radius of an argument, packed. */
-static Status sizes(const BoundCall *c, uint32_t arg, Value *near, Value *far)
+/* |x| and |x| + radius of an argument, packed.  *doubt: a NaN in the result need not be one. */
+static Status sizes(const BoundCall *c, uint32_t arg, Value *near, Value *far, bool *doubt)
 {
     const Value *ref = &c->arg[arg].ref, *lo = end_of(c, arg, false), *hi = end_of(c, arg, true);
     TRY(value_new(c->e, &ref->type, near));
@@ -267,13 +298,14 @@ static Status sizes(const BoundCall *c, uint32_t arg, Value *near, Value *far)
             const int64_t to = w.off[0] + i * w.step[0];
             near->at[to] = fabs(x);
             far->at[to] = fabs(x) + (a == b ? 0 : fmax(x - a, b - x));
+            *doubt |= isinf(x) || bound_is_anything(a, b);
         }
     return ST_OK;
 }
 
 /* near, far: the products of magnitudes, and of magnitudes and radii. */
 static void widen_products(const BoundCall *c, double terms, const Value *near, const Value *far,
-                           Span *out)
+                           bool doubt, Span *out)
 {
     const int64_t n = shape_count(&c->n->type.shape);
     const DType dt = c->n->type.dt;
@@ -284,7 +316,7 @@ static void widen_products(const BoundCall *c, double terms, const Value *near, 
         double *lo = &out->lo.at[i], *hi = &out->hi.at[i];
         if (!isfinite(ref)) {
             *lo = *hi = ref;
-            if (!exact && !isnan(ref))
+            if (!exact && (doubt || !isnan(ref)))
                 bound_anything(lo, hi);
             continue;
         }
@@ -311,17 +343,18 @@ static double terms_of(const BoundCall *c)
 Status bound_matmul(BoundCall *c, Span *out)
 {
     Value near[2] = { 0 }, far[2] = { 0 }, product[2] = { 0 };
+    bool doubt = false;
     Status status = value_new(c->e, &c->n->type, &out->lo);
     if (status == ST_OK)
         status = value_new(c->e, &c->n->type, &out->hi);
     for (uint32_t k = 0; k < 2 && status == ST_OK; k++)
-        status = sizes(c, k, &near[k], &far[k]);
+        status = sizes(c, k, &near[k], &far[k], &doubt);
     if (status == ST_OK)
         status = eval_matmul(c->e, c->n, near, &product[0]);
     if (status == ST_OK)
         status = eval_matmul(c->e, c->n, far, &product[1]);
     if (status == ST_OK)
-        widen_products(c, terms_of(c), &product[0], &product[1], out);
+        widen_products(c, terms_of(c), &product[0], &product[1], doubt, out);
     for (int k = 0; k < 2; k++) {
         c->e->cx->os->release(near[k].own);
         c->e->cx->os->release(far[k].own);

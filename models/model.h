@@ -95,6 +95,22 @@ typedef struct TrainConfig {
     double min_delta;
 } TrainConfig;
 
+/* How samples are made of the rows that the data keep, for a device that has them all.  An input is
+ * the row that a sample ends with, or all rows of its window; so is the target. */
+typedef enum RowKind {
+    ROW_F32,
+    ROW_U8,      /* numbers of 256 values */
+    ROW_ONE_HOT, /* i32, -1: all zeros */
+    ROW_I32
+} RowKind;
+typedef struct DataRows {
+    int64_t n;       /* 0: samples cannot be made so, `why` says */
+    const char *why; /* NULL where n > 0 */
+    bool window;     /* inputs have an axis of rows */
+    bool target_each; /* and targets too */
+    const RowKind *kind; /* of each input */
+} DataRows;
+
 /* What the model needs to know of the data to be built. */
 typedef struct DataShape {
     NamedShape *input; /* "x" first; without the batch: [T, F], [F], [H, W, C] */
@@ -104,6 +120,7 @@ typedef struct DataShape {
                    * [window, columns], [window] */
     bool classification;
     int nclass;
+    DataRows rows;
 } DataShape;
 
 typedef struct Layer Layer; /* models/layers.c */

@@ -12,6 +12,7 @@
 
 #include "ir/text.h"
 #include "passes/pass.h"
+#include "runtime/call.h"
 #include "runtime/program.h"
 
 static double now_ms(void)
@@ -99,14 +100,35 @@ static void dump_kernels(const GtcOptions *opt, const Kernel *k, int n)
     strbuf_free(&sources);
 }
 
-static Status build_kernels(Ctx *cx, GtcDevice *d, Arena *arena, const Graph *fused, Kernel **out,
-                            int *n)
+static bool wants_calls(const GtcDevice *d, const GtcOptions *opt)
+{
+    return d->calls && (opt->libraries == GTC_LIBRARIES_ALL ||
+                        (opt->libraries == GTC_LIBRARIES_AUTO && opt->mode == GTC_EAGER));
+}
+
+/* The plan says why a product is none. */
+static void want_call(Arena *arena, const Graph *body, Kernel *k)
+{
+    const char *why;
+    k->call = call_find(arena, body, &why);
+    if (!k->call && why[0])
+        k->plan = arena_printf(arena, "%sno library call: %s\n", k->plan, why);
+}
+
+/* What a library may do has a kernel too, for when it cannot. */
+static Status build_kernels(Ctx *cx, GtcDevice *d, Arena *arena, const GtcOptions *opt,
+                            const Graph *fused, Kernel **out, int *n)
 {
     Kernel *k = *out = arena_array(arena, Kernel, fused->nnode);
     *n = 0;
-    for (Ref r = 1; r < fused->nnode; r++)
-        if (fused->node[r].op == OP_fusion)
-            TRY(d->ops->build(cx, d, arena, fused, r, &k[(*n)++]));
+    for (Ref r = 1; r < fused->nnode; r++) {
+        if (fused->node[r].op != OP_fusion)
+            continue;
+        TRY(d->ops->build(cx, d, arena, fused, r, &k[*n]));
+        if (wants_calls(d, opt))
+            want_call(arena, fused->node[r].attr.fusion.body, &k[*n]);
+        ++*n;
+    }
     return ST_OK;
 }
 
@@ -122,9 +144,13 @@ static Status compile_in(Ctx *cx, GtcDevice *d, GtcStore *s, const Graph *g, con
     int n = 0;
 
     TRY(run_passes(cx, arena, &d->target, g, &watch, &fused));
-    TRY(build_kernels(cx, d, arena, fused, &kernel, &n));
+    if (opt->feed) {
+        TRY(program_join(cx, arena, opt->feed, fused, &fused));
+        dump_graph(opt, "join", fused);
+    }
+    TRY(build_kernels(cx, d, arena, opt, fused, &kernel, &n));
     dump_kernels(opt, kernel, n);
-    TRY(program_create(cx, d, s, fused, kernel, n, opt->no_cache, out));
+    TRY(program_create(cx, d, s, fused, kernel, n, opt, out));
     program_set_info(*out, watch.ops, now_ms() - start);
     return ST_OK;
 }

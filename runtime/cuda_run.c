@@ -7,6 +7,9 @@
  * wait for which, a kernel's launches follow one another, the copies at the end are nodes too.  One
  * call launches it, and the driver runs side by side what no edge orders.
  *
+ * A library is called once, while a stream records what it does, and stands in the graph as a graph
+ * of its own.
+ *
  * A step that has no code is evaluated on the host, between what it reads being fetched and what it
  * wrote being sent back; it cuts the program in parts, and each part is a graph of its own.  Where
  * the driver makes no graph the launches of a part are put into the stream one by one, which is
@@ -14,7 +17,7 @@
  *
  * Memory that carries nothing from run to run is filled with NaN before the first: a step that
  * reads what no earlier one wrote then shows. */
-#include "runtime/cuda_run.h"
+#include "runtime/cuda_call.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +125,9 @@ static Status step_launch(const Run *r, Arena *scratch, const Step *s)
                                                       (size_t)s->copy_bytes, r->q->stream));
     }
     const CudaCode *code = &r->m->code[s->kernel];
+    if (code->call)
+        return code->call->ops->enqueue(r->cx, code->call->lib, &code->call->plan, r->q->stream,
+                                        s->arg);
     void **params = params_of(scratch, s);
     for (int i = 0; i < code->n; i++)
         TRY(launch(r, code->fn[i], &code->launch[i], params));
@@ -142,7 +148,8 @@ static Status part_launch(const Run *r, const Part *p)
 
 static bool does_nothing(const Run *r, const Step *s)
 {
-    return s->kernel < 0 ? s->copy_bytes == 0 : r->m->code[s->kernel].n == 0;
+    const CudaCode *code = s->kernel < 0 ? NULL : &r->m->code[s->kernel];
+    return code ? code->n == 0 && !code->call : s->copy_bytes == 0;
 }
 
 /* What the steps of a part touch, without those that do nothing; step[] says which are left. */
@@ -212,6 +219,18 @@ static Status add_launch(const Run *r, CUgraph g, CUfunction fn, const Launch *l
         r->cu->cuGraphKernelNodeSetAttribute(*node, CU_LAUNCH_ATTRIBUTE_COOPERATIVE, &together));
 }
 
+static Status add_call(const Run *r, CUgraph g, const Step *s, const CudaCall *call,
+                       const CUgraphNode *after, size_t nafter, CUgraphNode *node)
+{
+    CUgraph child = NULL;
+    TRY(cuda_call_capture(r->cx, r->q, call, s->arg, &child));
+    const Status status =
+        cuda_check(r->cx, r->cu, "cuGraphAddChildGraphNode",
+                   r->cu->cuGraphAddChildGraphNode(node, g, after, nafter, child));
+    r->cu->cuGraphDestroy(child);
+    return status;
+}
+
 /* The nodes of a step, the first of which waits for after[]; *node is the last. */
 static Status add_step(const Run *r, Arena *a, CUgraph g, const Step *s, const CUgraphNode *after,
                        size_t nafter, CUgraphNode *node)
@@ -219,6 +238,8 @@ static Status add_step(const Run *r, Arena *a, CUgraph g, const Step *s, const C
     if (s->kernel < 0)
         return add_copy(r, g, s, after, nafter, node);
     const CudaCode *code = &r->m->code[s->kernel];
+    if (code->call)
+        return add_call(r, g, s, code->call, after, nafter, node);
     void **params = params_of(a, s);
     for (int i = 0; i < code->n; i++) {
         const CUgraphNode before = *node;
@@ -417,7 +438,7 @@ static Status run_all(const Run *r, double *ms)
         TRY(prepare(r));
     if (r->m->parts->depth < s->depth)
         TRY(slots_make(r));
-    const Transfer *in = s->in + (ptrdiff_t)r->slot * s->nin,
+    const Transfer *in = s->in + (ptrdiff_t)(r->slot % s->in_depth) * s->nin,
                    *out = s->out + (ptrdiff_t)r->slot * s->nout;
     for (int i = 0; i < s->nin; i++)
         TRY(send(r, in[i].device, in[i].host, in[i].bytes));

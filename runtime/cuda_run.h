@@ -19,7 +19,7 @@ typedef struct CudaCode {
     CUfunction *fn;
     const Launch *launch;
     int n;
-    bool ready;
+    struct CudaCall *call; /* a library does it; NULL: the launches do */
 } CudaCode;
 
 /* The code of one program, and what its first run made of its steps. */
@@ -27,6 +27,8 @@ typedef struct CudaModule {
     Arena *arena;
     CudaCode *code;
     int ncode;
+    struct CudaCall **call; /* each once */
+    unsigned ncall, call_cap;
     struct CudaParts *parts;
 } CudaModule;
 

@@ -95,7 +95,7 @@ static Status cpu_open(Ctx *cx, const DeviceCall *call, GtcDevice **out)
     CpuDevice *cpu = calloc(1, sizeof *cpu);
     if (!cpu)
         return FAIL(cx, MEMORY, "no memory for the device");
-    cpu->base = (GtcDevice){ .ops = &device_cpu, .os = cx->os };
+    cpu->base = (GtcDevice){ .ops = &device_cpu, .room = -1, .os = cx->os };
     cpu->base.target = device_cpu_target(call->threads);
     const Status s = open_parts(cx, cpu);
     if (s != ST_OK) {

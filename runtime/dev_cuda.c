@@ -16,7 +16,7 @@
 
 #include "ir/base/os.h"
 #include "ir/base/size.h"
-#include "runtime/cuda_run.h"
+#include "runtime/cuda_call.h"
 #include "runtime/jit_nvrtc.h"
 #include "runtime/jit_simt.h"
 #include "runtime/nvml.h"
@@ -34,6 +34,7 @@ typedef struct CudaDevice {
     CudaDriver cu;
     CUdevice number;
     CudaQueue q;
+    CudaCalls calls;
     bool retained;
     Cache *cache;
     Nvml *nvml; /* NULL: not there */
@@ -163,6 +164,7 @@ static void cuda_close(GtcDevice *base)
     bool sick = false;
     if (d->q.context)
         d->cu.cuCtxSetCurrent(d->q.context);
+    cuda_call_close(&d->calls);
     if (d->q.stream) {
         sick = d->cu.cuStreamSynchronize(d->q.stream) != CUDA_SUCCESS;
         d->cu.cuStreamDestroy_v2(d->q.stream);
@@ -193,6 +195,7 @@ static Status open_context(Ctx *cx, CudaDevice *d, const DeviceCall *call)
     d->limit = INT64_MAX;
     if (call->memory_fraction > 0)
         d->limit = (int64_t)(call->memory_fraction * (double)total);
+    d->base.room = (int64_t)free < d->limit ? (int64_t)free : d->limit;
     return ST_OK;
 }
 
@@ -287,9 +290,10 @@ static Status open_on(Ctx *cx, const DeviceOps *ops, const CudaDriver *cu, const
     CudaDevice *d = calloc(1, sizeof *d);
     if (!d)
         return FAIL(cx, MEMORY, "no memory for the device");
-    d->base = (GtcDevice){ .ops = ops, .os = cx->os };
+    d->base = (GtcDevice){ .ops = ops, .os = cx->os, .calls = true };
     d->cu = *cu;
     d->q = (CudaQueue){ .cu = &d->cu, .os = cx->os };
+    d->calls.ops = ops == &device_simt ? call_simt : call_cuda;
     const Status s = open_rest(cx, d, call, open_maker);
     if (s != ST_OK) {
         cuda_close(&d->base);
@@ -331,6 +335,7 @@ static bool block_add(CudaDevice *d, CUdeviceptr at, int64_t bytes)
     }
     d->block[d->nblock++] = (Block){ at, bytes };
     d->used += bytes;
+    d->base.room -= bytes;
     return true;
 }
 
@@ -385,6 +390,7 @@ static void device_release(CudaDevice *d, void *p)
     for (int i = 0; i < d->nblock; i++)
         if (d->block[i].at == at) {
             d->used -= d->block[i].bytes;
+            d->base.room += d->block[i].bytes;
             d->block[i] = d->block[--d->nblock];
             return;
         }
@@ -500,7 +506,6 @@ static Status code_load(Ctx *cx, const CudaDevice *d, Arena *arena, const Kernel
     }
     out->launch = l;
     out->n = k->nlaunch;
-    out->ready = true;
     return ST_OK;
 }
 
@@ -509,9 +514,9 @@ static Status load_all(Ctx *cx, CudaDevice *d, const LoadCall *call, const Image
 {
     for (int i = 0; i < call->n; i++) {
         int same = 0;
-        code[i] = (Code){ NULL, image[i].bytes ? image[i].from : CODE_NONE };
         if (!image[i].bytes)
             continue;
+        code[i] = (Code){ .from = image[i].from };
         while (strcmp(call->k[same].name, call->k[i].name) != 0)
             same++;
         if (same < i) { /* equal kernels have equal names */
@@ -522,6 +527,52 @@ static Status load_all(Ctx *cx, CudaDevice *d, const LoadCall *call, const Image
         }
     }
     return ST_OK;
+}
+
+/* What did not compile is made again by the last-resort planner, whose text is another one. */
+static Status load_again(Ctx *cx, const CudaDevice *d, const LoadCall *call, Arena *arena,
+                         const Code *code, Image *image)
+{
+    Kernel *k = arena_array(arena, Kernel, call->n);
+    const char **layers = arena_array(arena, const char *, call->n);
+    Image *made = arena_array(arena, Image, call->n);
+    int *at = arena_array(arena, int, call->n), n = 0;
+    for (int i = 0; i < call->n; i++) {
+        if (image[i].bytes || code[i].from == CODE_CALL || !call->k[i].source[0] || !call->g)
+            continue;
+        const char *name = call->k[i].name;
+        TRY(kernel_build_plain_cuda(cx, call->arena, &d->base.target, call->g, call->node[i],
+                                    &call->k[i]));
+        log_say(cx, LOG_WARN, "%s is made again by the last-resort planner, as %s", name,
+                call->k[i].name);
+        k[n] = call->k[i];
+        layers[n] = call->layers ? call->layers[i] : NULL;
+        at[n++] = i;
+    }
+    if (n == 0)
+        return ST_OK;
+    TRY(jit_image_load(cx, d->cache, d->maker, k, layers, n, call->no_cache, made));
+    for (int i = 0; i < n; i++)
+        image[at[i]] = made[i];
+    for (int i = 0; i < n; i++)
+        if (!made[i].bytes && k[i].source[0])
+            return FAIL(cx, ENV,
+                        "%s: %s compiles it neither as it was planned nor as the last-resort "
+                        "planner makes it",
+                        k[i].name, d->maker->name);
+    return ST_OK;
+}
+
+/* The kernels that need code of their own: those that are calls have no text to compile. */
+static const Kernel *without_calls(Arena *arena, const LoadCall *call, const Code *code)
+{
+    Kernel *k = arena_array(arena, Kernel, call->n);
+    for (int i = 0; i < call->n; i++) {
+        k[i] = call->k[i];
+        if (code[i].from == CODE_CALL)
+            k[i].source = "";
+    }
+    return k;
 }
 
 static Status cuda_load(Ctx *cx, GtcDevice *base, const LoadCall *call, Code *code, void **module)
@@ -535,9 +586,11 @@ static Status cuda_load(Ctx *cx, GtcDevice *base, const LoadCall *call, Code *co
     m->code = arena_array(m->arena, CudaCode, call->n);
     m->ncode = call->n;
     Image *image = arena_array(m->arena, Image, call->n);
-    TRY(jit_image_load(cx, d->cache, d->maker, call->k, call->layers, call->n, call->no_cache,
-                       image));
-    Status status = cuda_enter(cx, &d->q);
+    TRY(cuda_enter(cx, &d->q));
+    TRY(cuda_call_load(cx, &d->calls, base, &d->q, call, m, code));
+    TRY(jit_image_load(cx, d->cache, d->maker, without_calls(m->arena, call, code), call->layers,
+                       call->n, call->no_cache, image));
+    Status status = load_again(cx, d, call, m->arena, code, image);
     if (status == ST_OK)
         status = load_all(cx, d, call, image, m, code);
     jit_image_free(image, call->n);
@@ -555,6 +608,7 @@ static void cuda_unload(GtcDevice *base, void *module)
     for (int i = 0; i < m->ncode; i++)
         if (m->code[i].module)
             d->cu.cuModuleUnload(m->code[i].module);
+    cuda_call_unload(m);
     arena_free(m->arena);
     free(m);
 }

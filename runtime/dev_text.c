@@ -48,7 +48,7 @@ static Status text_load(Ctx *cx, GtcDevice *d, const LoadCall *call, Code *code,
     (void)cx, (void)d;
     *module = NULL;
     for (int i = 0; i < call->n; i++)
-        code[i] = (Code){ NULL, call->k[i].source[0] ? CODE_TEXT : CODE_NONE };
+        code[i] = (Code){ .from = call->k[i].source[0] ? CODE_TEXT : CODE_NONE };
     return ST_OK;
 }
 
@@ -79,7 +79,7 @@ static Status text_new(Ctx *cx, const Target *target, GtcDevice **out)
     GtcDevice *d = *out = calloc(1, sizeof *d);
     if (!d)
         return FAIL(cx, MEMORY, "no memory for the device");
-    *d = (GtcDevice){ .ops = &device_text, .target = *target, .os = cx->os };
+    *d = (GtcDevice){ .ops = &device_text, .target = *target, .room = -1, .os = cx->os };
     return ST_OK;
 }
 

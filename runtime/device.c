@@ -26,10 +26,14 @@ static Status open_auto(Ctx *cx, const DeviceCall *call, GtcDevice **out)
 {
     Ctx quiet = *cx;
     CudaDriver cu;
-    if (cuda_dl_open(&quiet, &cu) != ST_OK && !cu.cuInit)
+    const char *host = getenv("GTC_SIMT_AUTO");
+    const DeviceOps *gpu = host && strcmp(host, "1") == 0 ? &device_simt : &device_cuda;
+    if (gpu == &device_cuda && cuda_dl_open(&quiet, &cu) != ST_OK && !cu.cuInit)
         return open_cpu_because(cx, call, "no GPU driver", out);
-    if (device_cuda.open(&quiet, call, out) == ST_OK)
+    if (gpu->open(&quiet, call, out) == ST_OK) {
+        (*out)->chosen = true;
         return ST_OK;
+    }
     log_say(cx, LOG_WARN, "the GPU is not used: %s", quiet.msg);
     return open_cpu_because(cx, call, "the GPU is not used", out);
 }
@@ -84,6 +88,16 @@ void gtc_device_close(GtcDevice *d)
 const char *gtc_device_name(const GtcDevice *d)
 {
     return d->ops->name;
+}
+
+bool gtc_device_is_chosen(const GtcDevice *d)
+{
+    return d->chosen;
+}
+
+int64_t gtc_device_room(const GtcDevice *d)
+{
+    return d->room;
 }
 
 const char *gtc_device_describe(const GtcDevice *d)

@@ -39,21 +39,27 @@ typedef struct Schedule {
     int nstep;
     Guard *guard;
     int nguard;
-    /* None where the two places are one; else in[k * nin ..] and out[k * nout ..] of slot k < depth.
-     * As many runs as there are slots may be under way. */
+    /* None where the two places are one; else out[k * nout ..] of slot k < depth and in[k * nin ..]
+     * of k < in_depth, which divides depth: slot k % in_depth has the inputs.  As many runs as there
+     * are slots may be under way. */
     Transfer *in, *out;
-    int nin, nout, depth;
+    int nin, nout, depth, in_depth;
     Transfer *planned; /* memory that holds nothing between two runs; host is NULL */
     int nplanned;
     void *module; /* as load gave it */
 } Schedule;
 
-/* What load is asked for: code of k[0 .. n), which do work for these layers. */
+/* What load is asked for: code of k[0 .. n), which do work for these layers.  k[i] is made of the
+ * fusion node[i] of g, and another may be put in its place, in memory of that arena; g is NULL where
+ * there is nothing to make it of again. */
 typedef struct LoadCall {
-    const Kernel *k;
+    Kernel *k;
     const char *const *layers;
     int n;
     bool no_cache;
+    const Graph *g;
+    const Ref *node;
+    Arena *arena;
 } LoadCall;
 
 /* What kernels can use, and where the two memories are apart, memory of the host from which copies
@@ -102,7 +108,10 @@ struct GtcDevice {
     const DeviceOps *ops;
     Target target;
     char describe[256];
+    int64_t room;      /* bytes that may yet be taken, -1: not counted */
+    bool calls;        /* it takes library calls (Kernel.call) */
     char trouble[200]; /* why alloc gave nothing the last time, after "; ", or "" */
+    bool chosen; /* by "auto", which would have taken the CPU as well */
     const struct Os *os; /* of the Ctx that opened it: what it took is given back there */
 };
 

@@ -181,12 +181,12 @@ typedef struct Bench { /* what all checks share */
     float x[N], y[N];
 } Bench;
 
-static Status run_kernel(Bench *b, const Kernel *k)
+static Status run_kernel(Bench *b, Kernel *k)
 {
     const LoadCall call = { .k = k, .n = 1 };
     int64_t bytes[4] = { sizeof b->x, sizeof b->y, sizeof b->x, 4 };
     Step step = { .arg = b->arg, .bytes = bytes, .nin = 1, .nout = 1 };
-    Schedule s = { .step = &step, .nstep = 1, .depth = 1 };
+    Schedule s = { .step = &step, .nstep = 1, .depth = 1, .in_depth = 1 };
     const DeviceOps *ops = b->d->ops;
     Code code;
     Status status = ops->load(b->cx, b->d, &call, &code, &s.module);
@@ -233,7 +233,7 @@ static void check_one(Bench *b, const Check *c, GtcCheck *out)
     snprintf(name, sizeof name, "check_%d", (int)(c - checks));
     spell(c, smem, &text);
     const Launch l = { "check", BLOCKS, THREADS, (int32_t)smem, c->cooperative };
-    const Kernel k = { .name = name,
+    Kernel k = { .name = name,
                        .label = "check",
                        .source = strbuf_str(&text),
                        .launch = &l,

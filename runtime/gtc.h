@@ -13,12 +13,22 @@ typedef struct GtcProgram GtcProgram;
 
 typedef enum GtcMode { GTC_EAGER, GTC_DEFAULT } GtcMode;
 
+/* Who may do what a library on the GPU (cuBLASLt) does too.  Auto: in mode eager the library, where
+ * there is one, else an own kernel; all, none: the same in every mode. */
+typedef enum GtcLibraryUse { GTC_LIBRARIES_AUTO, GTC_LIBRARIES_ALL, GTC_LIBRARIES_NONE } GtcLibraryUse;
+
 typedef struct GtcOptions {
     GtcMode mode;
+    GtcLibraryUse libraries;
     const char *passes;      /* NULL, or the passes to run instead of the mode's, comma separated */
     const char *skip_passes; /* NULL, or passes to leave out */
     bool verify;             /* verify the graph after every pass */
     bool no_cache;           /* neither read nor write the cache */
+    /* NULL, or a fused graph whose outputs are batch inputs by name: each run computes them from
+     * inputs of that graph's own instead of being given them.  No pass sees the two together, so
+     * that the kernels of the rest are what they are without it. */
+    const Graph *feed;
+    int depth; /* runs that may be under way on a device that works by itself; 0: 4 */
     void (*dump)(void *arg, const char *stage, const char *text); /* may be NULL */
     void *dump_arg;
     void (*pass_done)(void *arg, const char *pass, uint32_t changed, uint32_t nodes,
@@ -43,6 +53,9 @@ const char *gtc_device_name(const GtcDevice *d); /* "cpu" */
 const char *
 gtc_device_describe(const GtcDevice *d); /* "cpu: 2 threads, AVX-512 (16 lanes), gcc 12.2.0" */
 int gtc_device_threads(const GtcDevice *d); /* of a GPU: multiprocessors */
+bool gtc_device_is_chosen(const GtcDevice *d); /* a GPU that "auto" took: the CPU would do as well */
+/* Bytes of its memory that may yet be taken, as far as is known; -1: its memory is the host's. */
+int64_t gtc_device_room(const GtcDevice *d);
 
 /* Devices that plan and spell kernels and run none (ST_USAGE): for one that is open, or for a GPU
  * of that architecture, "sm_80" (NULL: sm_90). */
@@ -95,6 +108,11 @@ typedef struct GtcTensor {
 GtcTensor *gtc_store_at(GtcStore *s, int i);
 GtcTensor *gtc_store_find(GtcStore *s, const char *name); /* NULL if absent */
 Status gtc_store_upload(Ctx *cx, GtcStore *s);
+/* A table is a const, zeroed, that is the device's alone: it is written piece by piece, and neither
+ * counted nor found nor copied with the others. */
+Status gtc_store_table(Ctx *cx, GtcStore *s, const char *name, const Type *type);
+Status gtc_store_write(Ctx *cx, GtcStore *s, const char *name, int64_t at, const void *from,
+                       int64_t bytes);
 Status gtc_store_download(Ctx *cx, GtcStore *s);
 
 /* Compiles g: passes, kernels, C compiler (or cache), memory plan.  Params and states that the
@@ -139,9 +157,11 @@ typedef struct GtcProgramInfo {
     int kernels;
     int launches; /* of one run; on a GPU a kernel may be several */
     int compiled, cached, interpreted; /* kernels by where their code came from */
+    int calls;                         /* and those that a library does */
     double compile_ms;                 /* whole gtc_compile */
     int64_t peak_bytes;                /* arena + store + workspace: exact, known before running */
     int64_t arena_bytes, weight_bytes, workspace_bytes;
+    int64_t data_bytes; /* of consts: tables of data */
 } GtcProgramInfo;
 GtcProgramInfo gtc_program_info(const GtcProgram *p);
 GtcKernelInfo gtc_program_kernel(const GtcProgram *p, int i); /* i < info.kernels */

@@ -412,7 +412,7 @@ Status jit_load(Ctx *cx, Jit *j, int lanes, const Kernel *k, int n, bool no_cach
     if (!m)
         return FAIL(cx, MEMORY, "no memory to load %d kernels", n);
     for (int i = 0; i < n; i++)
-        code[i] = (Code){ NULL, CODE_NONE };
+        code[i] = (Code){ .from = CODE_NONE };
     if (!n)
         return ST_OK;
     Load l = { .cx = cx, .arena = arena_new(), .j = j, .m = m, .k = k, .n = n, .code = code };

@@ -10,10 +10,14 @@
 typedef struct Jit Jit;
 
 typedef void KernelFn(void *const *arg, const gtc_team *team);
-typedef enum CodeFrom { CODE_COMPILED, CODE_CACHED, CODE_NONE, CODE_TEXT } CodeFrom;
+typedef enum CodeFrom { CODE_COMPILED, CODE_CACHED, CODE_NONE, CODE_TEXT, CODE_CALL } CodeFrom;
 typedef struct Code {
     KernelFn *fn; /* NULL with CODE_NONE: no compiler took it; CODE_TEXT: none was asked */
     CodeFrom from;
+    /* CODE_CALL: a library does it; what it does, for people, and the workspace that it wants in
+     * place of the kernel's. */
+    const char *call;
+    int64_t workspace;
 } Code;
 
 /* Looks for compilers (cc_find).  Having none is no failure here: jit_load then takes what the

@@ -140,7 +140,7 @@ static void say_failed(Ctx *cx, Cache *cache, const ImageMaker *m, const Job *jo
     snprintf(name, sizeof name, "%.120s.%s.txt", job->kernel->name, m->kind);
     cache_note(cx, cache, name, b.s, b.n, path, sizeof path);
     strbuf_free(&b);
-    log_say(cx, LOG_WARN, "%s%s%s: %s does not compile it; it runs in the interpreter, slowly%s%s",
+    log_say(cx, LOG_WARN, "%s%s%s: %s does not compile it%s%s",
             job->kernel->name, known ? ", of layers " : "", known ? layers : "", m->name,
             path[0] ? "; the compiler's words: " : "", path);
 }

@@ -118,8 +118,8 @@ Status jit_simt_open(Ctx *cx, Cache *cache, bool shadow, JitSimt **out)
         return FAIL(cx, ENV, "simt: %s; its kernels need one", j->cc.why_none);
     if (!cc_folder(cx, cache, j->folder, sizeof j->folder))
         log_say(cx, LOG_WARN,
-                "simt: no folder for the C compiler's files; only kernels of the "
-                "cache will run as code");
+                "simt: no folder for the C compiler's files; there are no kernels but those of "
+                "the cache");
     describe(j);
     return ST_OK;
 }

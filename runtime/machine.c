@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/cc.h"
+#include "runtime/cublaslt_dl.h"
 #include "runtime/dev_cuda.h"
 #include "runtime/nvml.h"
 #include "runtime/nvrtc_dl.h"
@@ -91,6 +92,19 @@ static void find_nvml(Ctx *cx, GtcLibrary *out)
         snprintf(out->text, sizeof out->text, "%.500s", quiet.msg);
 }
 
+static void find_cublaslt(Ctx *cx, GtcLibrary *out)
+{
+    CublasLt lt;
+    Ctx quiet = *cx;
+    snprintf(out->name, sizeof out->name, "cuBLASLt");
+    out->found = cublaslt_dl_open(&quiet, &lt) == ST_OK;
+    if (out->found)
+        snprintf(out->text, sizeof out->text, "%zu.%zu: %.450s", lt.version / 10000,
+                 lt.version % 10000 / 100, lt.path);
+    else
+        snprintf(out->text, sizeof out->text, "%.500s", quiet.msg);
+}
+
 int gtc_libraries(Ctx *cx, GtcLibrary *out, int max)
 {
     int version = 0, n = 0;
@@ -100,6 +114,8 @@ int gtc_libraries(Ctx *cx, GtcLibrary *out, int max)
         find_nvrtc(cx, &out[n++], version);
     if (n < max)
         find_nvml(cx, &out[n++]);
+    if (n < max)
+        find_cublaslt(cx, &out[n++]);
     return n;
 }
 

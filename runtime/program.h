@@ -9,7 +9,10 @@
  * Copies what it keeps.  Fails with ST_TYPE when the store's tensors do not fit, with ST_MEMORY,
  * and with ST_INTERNAL when the graph is not fused. */
 Status program_create(Ctx *cx, GtcDevice *d, GtcStore *s, const Graph *fused, const Kernel *k,
-                      int n, bool no_cache, GtcProgram **out);
+                      int n, const GtcOptions *opt, GtcProgram **out);
+
+/* One fused graph of two; see GtcOptions.feed. */
+Status program_join(Ctx *cx, Arena *arena, const Graph *feed, const Graph *g, const Graph **out);
 
 /* What only the pipeline knows; shows in gtc_program_info. */
 void program_set_info(GtcProgram *p, int ops, double compile_ms);

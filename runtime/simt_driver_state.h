@@ -48,7 +48,7 @@ struct CUmod_st {
 };
 
 /* What a launch, copy or fill does; kept by Work and by nodes. */
-typedef enum TaskKind { TASK_NONE, TASK_KERNEL, TASK_COPY, TASK_FILL } TaskKind;
+typedef enum TaskKind { TASK_NONE, TASK_KERNEL, TASK_COPY, TASK_FILL, TASK_CALL } TaskKind;
 typedef struct Task {
     TaskKind kind;
     CUfunction f;
@@ -62,6 +62,7 @@ typedef struct Task {
     unsigned value, width; /* the element that is filled in, and its bytes: 1, 2 or 4 */
     bool to_device, from_device;
     char *snapshot; /* of pageable memory; src points to it */
+    const struct Graph *body; /* of a call: inputs and results are arg[], then workspace */
 } Task;
 
 /* Something enqueued.  Freed when no queue, stream, event or later work refers to it. */
@@ -185,6 +186,10 @@ typedef struct Grid {
 CUresult simt_task_kernel(SimtDriver *d, Task *t, CUfunction f, const Grid *g, void **params);
 CUresult simt_task_copy(SimtDriver *d, Task *t, void *dst, const void *src, size_t bytes,
                         bool to_device, bool from_device);
+/* A library's call, which does what body does, on arg: inputs, results, workspace of so many bytes,
+ * all of them the device's.  The body stays the caller's. */
+CUresult simt_task_call(SimtDriver *d, Task *t, const struct Graph *body, void *const *arg,
+                        size_t workspace);
 CUresult simt_task_clone(Task *out, const Task *t);
 void simt_task_free(Task *t);
 /* Runs it as the op that has begun. */

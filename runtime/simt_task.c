@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* simt_task: a launch, a copy or a fill of the host's CUDA driver, with all that it needs copied,
  * so that it can run later or, in a graph, again. */
+#include "runtime/device.h"
 #include "runtime/simt_driver_state.h"
 
 #include <stdlib.h>
@@ -63,11 +64,48 @@ CUresult simt_task_copy(SimtDriver *d, Task *t, void *dst, const void *src, size
     return CUDA_SUCCESS;
 }
 
+static size_t call_args(const Task *t)
+{
+    return t->body->ninput + t->body->nout;
+}
+
+/* Bytes of argument i of a call, the workspace last. */
+static size_t call_bytes(const Task *t, size_t i)
+{
+    const Graph *g = t->body;
+    if (i == call_args(t))
+        return t->bytes;
+    return (size_t)type_bytes(
+        &g->node[i < g->ninput ? g->input[i] : g->out[i - g->ninput].value].type);
+}
+
+static CUresult copy_args(Task *t, void *const *arg)
+{
+    const size_t n = call_args(t) + 1;
+    t->arg = calloc(n, sizeof *t->arg);
+    if (!t->arg)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    memcpy(t->arg, arg, n * sizeof *arg);
+    return CUDA_SUCCESS;
+}
+
+CUresult simt_task_call(SimtDriver *d, Task *t, const Graph *body, void *const *arg,
+                        size_t workspace)
+{
+    *t = (Task){ .kind = TASK_CALL, .body = body, .bytes = workspace };
+    for (size_t i = 0; i <= call_args(t); i++)
+        if (!simt_inside(d->m, arg[i], call_bytes(t, i)))
+            return CUDA_ERROR_INVALID_VALUE;
+    return copy_args(t, arg);
+}
+
 CUresult simt_task_clone(Task *out, const Task *t)
 {
     *out = *t;
     out->arg = NULL;
     out->values = NULL;
+    if (t->kind == TASK_CALL)
+        return copy_args(out, t->arg);
     if (t->kind != TASK_KERNEL)
         return CUDA_SUCCESS;
     const CUresult r = copy_values(out, t->arg);
@@ -87,7 +125,10 @@ void simt_task_free(Task *t)
 
 const char *simt_task_name(const Task *t)
 {
-    return t->kind == TASK_KERNEL ? t->f->name : t->kind == TASK_FILL ? "a fill" : "a copy";
+    return t->kind == TASK_KERNEL ? t->f->name
+           : t->kind == TASK_FILL ? "a fill"
+           : t->kind == TASK_CALL ? "a library call"
+                                  : "a copy";
 }
 
 static Status run_copy(SimtDriver *d, const Task *t)
@@ -111,6 +152,15 @@ static Status run_fill(SimtDriver *d, const Task *t)
     return ST_OK;
 }
 
+static Status run_call(SimtDriver *d, const Task *t)
+{
+    const Step step = { .body = t->body, .nin = t->body->ninput, .nout = t->body->nout };
+    for (size_t i = 0; i <= call_args(t); i++)
+        TRY(simt_op_access(&d->cx, d->m, t->arg[i], call_bytes(t, i), i >= step.nin));
+    memset(t->arg[call_args(t)], 0xff, t->bytes);
+    return device_interpret(&d->cx, &step, t->arg);
+}
+
 CUresult simt_task_run(SimtDriver *d, Task *t)
 {
     Status s = ST_OK;
@@ -122,6 +172,8 @@ CUresult simt_task_run(SimtDriver *d, Task *t)
         s = run_copy(d, t);
     else if (t->kind == TASK_FILL && t->bytes)
         s = run_fill(d, t);
+    else if (t->kind == TASK_CALL)
+        s = run_call(d, t);
     if (s == ST_OK && t->kind == TASK_KERNEL)
         s = simt_red_zones(&d->cx, d->m);
     if (s == ST_OK)

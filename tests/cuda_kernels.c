@@ -10,7 +10,7 @@
 
 #include "passes/pass.h"
 
-Target cuda_target(void)
+Target middling_gpu(void)
 {
     return (
         Target){ .lanes = 1,
@@ -23,7 +23,7 @@ Target cuda_target(void)
 
 int cuda_kernels(Ctx *cx, Arena *arena, const Graph *g, Kernel **out)
 {
-    const Target target = cuda_target();
+    const Target target = middling_gpu();
     const PassOptions opt = { .level = LEVEL_default };
     const Graph *fused = NULL;
     int n = 0;

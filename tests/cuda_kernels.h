@@ -5,7 +5,7 @@
 #include "codegen/kernel.h"
 
 /* A middling GPU, which is not there. */
-Target cuda_target(void);
+Target middling_gpu(void);
 
 /* The kernels of g after all passes of the default mode.  A
  * failure ends the test. */

@@ -145,7 +145,7 @@ static void judge(const Item *it, const FuzzVerdict *v, Totals *t)
         return;
     printf("%s %s, graph %ld: %s: %s\n", v->outcome == FUZZ_REFUSED ? "REFUSED" : "MISMATCH", name,
            t->done, v->way.threads ? fuzz_way_str(&v->way) : "all ways", v->text);
-    if (v->outcome == FUZZ_MISMATCH && it->o->print)
+    if (it->o->print)
         print_case(it);
     if (v->outcome == FUZZ_MISMATCH && it->o->reduce)
         reduce_item(it, v);

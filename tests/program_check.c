@@ -210,6 +210,7 @@ static void look_at_kernels(Judge *j, const ProgramCheck *opt)
     if (opt->look)
         opt->look(opt->arg, j->p);
     j->v->kernels = info.kernels;
+    j->v->calls = info.calls;
     for (int i = 0; i < info.kernels; i++)
         j->v->plain += strcmp(gtc_program_kernel(j->p, i).planner, "plain") == 0;
 }
@@ -233,6 +234,7 @@ ProgramVerdict program_check(Ctx *cx, const Reference *r, const ProgramCheck *op
     Judge j = { .cx = cx, .r = r, .limits = opt->limits, .v = &v };
     GtcDevice *device;
     const GtcOptions options = { .mode = opt->mode,
+                                 .libraries = opt->libraries,
                                  .skip_passes = opt->skip_passes,
                                  .verify = true,
                                  .pass_done = opt->pass_done,

@@ -44,6 +44,7 @@ typedef struct ProgramCheck {
     int threads;
     const char *skip_passes; /* as in GtcOptions */
     const char *device;      /* NULL: cpu */
+    GtcLibraryUse libraries;
     void (*pass_done)(void *arg, const char *pass, uint32_t changed, uint32_t nodes,
                       double ms);                   /* may be NULL */
     void (*look)(void *arg, const GtcProgram *p);   /* before it runs; may be NULL */
@@ -60,6 +61,7 @@ typedef struct ProgramVerdict {
     int64_t undecided, loose; /* of them, as in OracleReport: compared, but the bound says little */
     double worst, worst_rmse; /* largest error / bound */
     int kernels, plain;        /* launches of a step; those of the last-resort planner */
+    int calls;                 /* of a library */
 } ProgramVerdict;
 
 /* Compiles the graph in a store of its own and compares.  Fails the running test when it does not

@@ -163,7 +163,7 @@ static void check_cuda(Ctx *cx, Arena *arena, const Graph *g, Ref fusion, int pr
                        const SimtOptions *schedule, const Tensor *in, const Tensor *ref,
                        const char *text)
 {
-    Target target = cuda_target();
+    Target target = middling_gpu();
     target.threads = processors;
     Kernel k;
     cx->msg[0] = 0;

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "runtime/cublaslt_dl.h"
 #include "runtime/cuda_dl.h"
 #include "runtime/nvrtc_dl.h"
 #include "tests/cc.h"
@@ -107,6 +108,36 @@ static void nvrtc_assertions(Strbuf *b)
     SIZE(nvrtcProgram)
 }
 
+#define CUBLASLT_TYPES(X)                                                                          \
+    X(cublasStatus_t)                                                                              \
+    X(cublasComputeType_t)                                                                         \
+    X(cudaDataType)                                                                                \
+    X(cublasLtMatmulDescAttributes_t)                                                              \
+    X(cublasLtMatrixLayoutAttribute_t)                                                             \
+    X(cublasLtMatmulPreferenceAttributes_t)                                                        \
+    X(cublasLtMatmulDescOpaque_t)                                                                  \
+    X(cublasLtMatrixLayoutOpaque_t)                                                                \
+    X(cublasLtMatmulPreferenceOpaque_t)                                                            \
+    X(cublasLtMatmulAlgo_t)                                                                        \
+    X(cublasLtMatmulHeuristicResult_t)
+#define CUBLASLT_FIELDS(X)                                                                         \
+    X(cublasLtMatmulHeuristicResult_t, algo)                                                       \
+    X(cublasLtMatmulHeuristicResult_t, workspaceSize)                                              \
+    X(cublasLtMatmulHeuristicResult_t, state)                                                      \
+    X(cublasLtMatmulHeuristicResult_t, reserved)
+
+#define RETURNS            "#define RETURNS(r, f, ...) _Static_assert(__builtin_types_compatible_p(__typeof__(f), r __VA_ARGS__), #f)\n"
+#define RESULT_CALL(result, name, args) strbuf_add(b, "RETURNS(" #result ", " #name ", " #args ");\n");
+
+static void cublaslt_assertions(Strbuf *b)
+{
+    strbuf_add(b, "#include <stddef.h>\n#include <cublasLt.h>\n" RETURNS);
+    CUBLASLT_CALLS(RESULT_CALL)
+    CUBLASLT_VALUES(VALUE)
+    CUBLASLT_TYPES(SIZE)
+    CUBLASLT_FIELDS(FIELD)
+}
+
 /* ------------------------------------------------------------ the toolkit */
 
 static char toolkit[256]; /* its folder, "" without one */
@@ -124,6 +155,17 @@ static bool toolkit_find(void)
             return true;
     }
     toolkit[0] = '\0';
+    return false;
+}
+
+/* The libraries come in packages of their own. */
+static bool has_header(const char *name)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/include/%s", toolkit, name);
+    if (access(path, R_OK) == 0)
+        return true;
+    print_message("SKIP: the toolkit has no %s\n", name);
     return false;
 }
 
@@ -168,6 +210,14 @@ static void nvrtc_h_says_the_same(void **state)
     check_header(nvrtc_assertions);
 }
 
+static void cublaslt_h_says_the_same(void **state)
+{
+    (void)state;
+    if (!has_header("cublasLt.h"))
+        skip();
+    check_header(cublaslt_assertions);
+}
+
 /* The assertions can fail: each kind of them, on a lie. */
 static void a_lie_is_found(void **state)
 {
@@ -184,6 +234,13 @@ static void a_lie_is_found(void **state)
         assert_int_not_equal(compile(strbuf_str(&b)), 0);
         strbuf_free(&b);
     }
+    if (!has_header("cublasLt.h"))
+        return;
+    Strbuf b = { 0 };
+    cublaslt_assertions(&b);
+    strbuf_add(&b, "RETURNS(size_t, cublasLtCreate, (cublasLtHandle_t *));\n");
+    assert_int_not_equal(compile(strbuf_str(&b)), 0);
+    strbuf_free(&b);
 }
 
 static void the_driver_exports_each_name(void **state)
@@ -221,6 +278,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cuda_h_says_the_same),
         cmocka_unit_test(nvrtc_h_says_the_same),
+        cmocka_unit_test(cublaslt_h_says_the_same),
         cmocka_unit_test(a_lie_is_found),
         cmocka_unit_test(the_driver_exports_each_name),
     };

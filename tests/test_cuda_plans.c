@@ -10,7 +10,9 @@
 
 #include <cmocka.h>
 
+#include "ir/text.h"
 #include "tests/cuda_kernels.h"
+#include "tests/feed_case.h"
 #include "tests/zoo_case.h"
 
 static void hear(void *arg, LogLevel level, const char *text)
@@ -40,7 +42,7 @@ static void every_kernel_is_planned(void **state)
                 const Launch *l = &k[j].launch[q];
                 assert_true(l->blocks >= 1 && l->blocks <= INT32_MAX);
                 assert_true(l->threads >= 32 && l->threads <= 1024 && l->threads % 32 == 0);
-                assert_true(l->smem >= 0 && l->smem <= cuda_target().smem_bytes + 256);
+                assert_true(l->smem >= 0 && l->smem <= middling_gpu().smem_bytes + 256);
             }
         }
         print_message("%s: %d kernels, %d launches\n", zoo_case[i].path, n, launches);
@@ -49,8 +51,53 @@ static void every_kernel_is_planned(void **state)
     assert_int_equal(left, 0);
 }
 
+/* So it takes what makes batches on a device, in one launch that many blocks share. */
+static void every_feed_is_planned(void **state)
+{
+    Ctx cx;
+    (void)state;
+    ctx_init(&cx);
+    cx.log = hear;
+    for (int i = 0; i < FEED_CASES; i++) {
+        Arena *arena = arena_new();
+        Kernel *k;
+        const int n = cuda_kernels(&cx, arena, feed_case_graph(&cx, arena, i), &k);
+        assert_int_equal(n, 1);
+        assert_string_equal(k[0].planner, "cuda");
+        assert_int_equal(k[0].nlaunch, 1);
+        assert_true(k[0].launch[0].blocks >= 12);
+        arena_free(arena);
+    }
+}
+
+/* The text of a map without a tail does not say how many blocks run it, and a kernel's name is what
+ * its code is found by. */
+static void as_many_blocks_make_a_name(void **state)
+{
+    static const int size[] = { 16384, 8192, 16384 };
+    Arena *arena = arena_new();
+    Kernel *k[3];
+    Ctx cx;
+    (void)state;
+    ctx_init(&cx);
+    for (int i = 0; i < 3; i++) {
+        Graph *g;
+        const char *text = arena_printf(arena,
+                                        "graph (%%x: f32[%d]) {\n  %%a = mul %%x, %%x\n"
+                                        "  return %%a\n}\n",
+                                        size[i]);
+        assert_int_equal(graph_parse(&cx, arena, "map", text, &g), ST_OK);
+        assert_int_equal(cuda_kernels(&cx, arena, g, &k[i]), 1);
+    }
+    assert_int_not_equal(k[0]->launch[0].blocks, k[1]->launch[0].blocks);
+    assert_string_not_equal(k[0]->name, k[1]->name);
+    assert_string_equal(k[0]->name, k[2]->name);
+    arena_free(arena);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(every_kernel_is_planned) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(every_kernel_is_planned), cmocka_unit_test(every_feed_is_planned),
+                                        cmocka_unit_test(as_many_blocks_make_a_name) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

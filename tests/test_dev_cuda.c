@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ir/base/os.h"
@@ -175,6 +176,7 @@ typedef struct Setup {
     double memory_fraction;
     uint64_t fail;
     bool fail_ever, no_cache;
+    int depth;
     void (*change)(CudaDriver *cu);
 } Setup;
 
@@ -187,25 +189,26 @@ static Setup plain(void)
 
 static Status begin(Fixture *f, const Setup *u)
 {
-    SimtDriverOptions opt;
+    SimtDriverOptions driver;
     Graph *g = NULL;
+    const GtcOptions opt = { .no_cache = u->no_cache, .depth = u->depth };
     const DeviceCall call = { .gpu = -1, .memory_fraction = u->memory_fraction };
     memset(f, 0, sizeof *f);
     ctx_init(&f->cx);
     f->cx.log = note;
     f->cx.log_arg = f;
     f->arena = arena_new();
-    assert_int_equal(simt_driver_options(&f->cx, &opt), ST_OK);
-    opt.fail = u->fail;
-    opt.fail_ever = u->fail_ever;
-    assert_int_equal(simt_driver_open(&f->cx, &opt, &f->cu), ST_OK);
+    assert_int_equal(simt_driver_options(&f->cx, &driver), ST_OK);
+    driver.fail = u->fail;
+    driver.fail_ever = u->fail_ever;
+    assert_int_equal(simt_driver_open(&f->cx, &driver, &f->cu), ST_OK);
     if (u->change)
         u->change(&f->cu);
     if (graph_parse(&f->cx, f->arena, "test", text, &g) != ST_OK)
         fail_msg("%d: %s", f->cx.line, f->cx.msg);
-    TRY(cuda_open_simt(&f->cx, &f->cu, opt.machine.shadow, &call, &f->d));
+    TRY(cuda_open_simt(&f->cx, &f->cu, driver.machine.shadow, &call, &f->d));
     TRY(gtc_store_create(&f->cx, f->d, &f->s));
-    return program_create(&f->cx, f->d, f->s, g, u->k, 3, u->no_cache, &f->p);
+    return program_create(&f->cx, f->d, f->s, g, u->k, 3, &opt, &f->p);
 }
 
 static Status end(Fixture *f)
@@ -372,7 +375,7 @@ static void without_graphs_launches_go_one_by_one(void **state)
     OK(&f, end(&f));
 }
 
-static void what_no_compiler_takes_is_interpreted(void **state)
+static void what_no_planner_takes_is_interpreted(void **state)
 {
     (void)state;
     for (int which = 0; which < 8; which++) {
@@ -383,15 +386,45 @@ static void what_no_compiler_takes_is_interpreted(void **state)
             if (which >> k & 1) {
                 u.k[k].source = k == 1 ? "not C at all\n" : "";
                 u.k[k].name = k == 1 ? "sub_bad" : u.k[k].name;
-                gone++;
+                gone += k != 1;
             }
         OK(&f, begin(&f, &u));
         assert_int_equal(gtc_program_info(f.p).interpreted, gone);
-        if (which & 2)
+        if (which & 2) { /* and what no compiler takes is planned anew */
             assert_non_null(strstr(f.said, "sub_bad, of layers 1,3: "));
+            assert_non_null(strstr(f.said, "sub_bad is made again by the last-resort planner, as "));
+            assert_string_equal(gtc_program_kernel(f.p, 1).planner, "plain");
+        }
         OK(&f, train(&f, 3));
         OK(&f, end(&f));
     }
+}
+
+/* A compiler that is there and takes nothing. */
+static void what_no_compiler_takes_is_no_program(void **state)
+{
+    static const char script[] = "#!/bin/sh\ncase \"$1\" in --version) echo clang 1;; *) exit 1;; esac\n";
+    const char *cc = getenv("CC");
+    char path[128], *old = cc ? strdup(cc) : NULL;
+    Fixture f;
+    const Setup u = plain();
+    (void)state;
+    snprintf(path, sizeof path, "/tmp/gtc-dev-cuda-cc-%ld", (long)getpid());
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(script, file) >= 0 && fclose(file) == 0 && chmod(path, 0700) == 0);
+    setenv("CC", path, 1);
+    assert_int_equal(begin(&f, &u), ST_ENV);
+    assert_non_null(strstr(f.cx.msg, "neither as it was planned nor as the last-resort planner"));
+    assert_non_null(strstr(f.said, "mul_1, of layers 3: clang 1"));
+    assert_null(f.p);
+    OK(&f, end(&f));
+    unlink(path);
+    if (old)
+        setenv("CC", old, 1);
+    else
+        unsetenv("CC");
+    free(old);
 }
 
 static void kernels_are_timed(void **state)
@@ -411,21 +444,23 @@ static void kernels_are_timed(void **state)
     OK(&f, end(&f));
 }
 
-/* Runs that are under way together see the inputs that they were begun with. */
-static void runs_may_be_under_way(void **state)
+/* Runs that are under way together see the inputs that they were begun with, also where more of them
+ * are under way than inputs have places. */
+static void under_way(int wanted, int depth)
 {
     enum { RUNS = 11 };
     Fixture f;
-    const Setup u = plain();
+    Setup u = plain();
     float w[N], want[RUNS];
     int begun = 0;
-    (void)state;
+    u.depth = wanted;
     OK(&f, begin(&f, &u));
     give(&f, w);
     OK(&f, gtc_store_upload(&f.cx, f.s));
     float *x = gtc_program_input(f.p, gtc_program_find_input(f.p, "x")).data;
-    const int depth = gtc_program_depth(f.p);
-    assert_true(depth > 1);
+    assert_int_equal(gtc_program_depth(f.p), depth);
+    const Schedule *s = program_view(f.p).schedule;
+    assert_int_equal(s->in_depth, depth > 1000 ? 4 : depth);
     for (int done = 0; done < RUNS; done++) {
         for (; begun < RUNS && begun - done < depth; begun++) {
             x[5] = 0.25f * (float)begun;
@@ -440,6 +475,15 @@ static void runs_may_be_under_way(void **state)
     }
     OK(&f, gtc_program_submit(&f.cx, f.p)); /* nobody collects it */
     OK(&f, end(&f));
+}
+
+static void runs_may_be_under_way(void **state)
+{
+    (void)state;
+    under_way(0, 4);
+    under_way(1, 1);
+    under_way(7, 7);
+    under_way(1103, 1100);
 }
 
 /* The steps in orders that the edges allow, every access watched. */
@@ -597,7 +641,7 @@ static void nvrtc_compiles_for_the_device(void **state)
             fail_msg("%s: %s", check[i].name, check[i].text);
     OK(&f, gtc_store_create(&f.cx, f.d, &f.s));
     OK(&f, graph_parse(&f.cx, f.arena, "test", text, &g));
-    OK(&f, program_create(&f.cx, f.d, f.s, g, kernels, 3, false, &f.p));
+    OK(&f, program_create(&f.cx, f.d, f.s, g, kernels, 3, &(GtcOptions){ 0 }, &f.p));
     assert_int_equal(gtc_program_info(f.p).interpreted, 0);
     assert_int_equal(gtc_program_info(f.p).compiled, 3);
     assert_int_equal(cubins, 3);
@@ -771,7 +815,8 @@ int main(void)
         cmocka_unit_test(a_program_is_one_graph),
         cmocka_unit_test(one_call_launches_it),
         cmocka_unit_test(without_graphs_launches_go_one_by_one),
-        cmocka_unit_test(what_no_compiler_takes_is_interpreted),
+        cmocka_unit_test(what_no_planner_takes_is_interpreted),
+        cmocka_unit_test(what_no_compiler_takes_is_no_program),
         cmocka_unit_test(kernels_are_timed),
         cmocka_unit_test(runs_may_be_under_way),
         cmocka_unit_test(edges_are_enough),

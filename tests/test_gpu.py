@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's CUDA driver from outside.  Training, with calls of the driver that fail once and for ever:
 the right exit code with words, no crash, no hang, and the last checkpoint whole, from which the run
-goes on to the bits of one that was never disturbed.  And what doctor finds out about a device."""
-import json, os, shutil, struct, subprocess, sys, tempfile
+goes on to the bits of one that was never disturbed.  Batches that are made on the device and batches
+that are copied there train the same weights.  And what doctor finds out about a device."""
+import json, os, re, shutil, struct, subprocess, sys, tempfile
 
 GTC = os.path.abspath(os.environ.get("GTC", "build/gtc"))
 SANITIZED = os.environ.get("GTC_SANITIZE") in ("1", "ON")
@@ -83,10 +84,80 @@ def doctor():
     assert p.returncode == 4 and not o["ok"] and o["gpu"][0]["ok"] and not o["gpu"][-1]["ok"], p
 
 
+REFUSING = """#!/bin/sh
+for last; do :; done
+case "$*" in *"-x c"*) grep -q "$GTC_TEST_REFUSE" "$last" && { echo "refused: $last" >&2; exit 1; };; esac
+exec %s "$@"
+"""
+
+
+def compiler_faults():
+    """A kernel that does not compile is made another way; a model that cannot be compiled is an error, or
+    the CPU's where the device went without saying."""
+    with open("refusing", "w") as f:
+        f.write(REFUSING % next(filter(None, map(shutil.which, ("clang", "gcc", "cc")))))
+    os.chmod("refusing", 0o755)
+    os.environ["CC"] = os.path.abspath("refusing")
+    args = "train", "m.json", "--json", "--no-cache", "--out"
+
+    def run(name, refuse, device="simt"):
+        env = dict(os.environ, GTC_TEST_REFUSE=refuse, GTC_SIMT_AUTO="1", GTC_DEVICE=device)
+        p = subprocess.run([GTC, *args, name], capture_output=True, text=True, env=env, timeout=120)
+        return p, json.loads(p.stdout) if p.returncode == 0 else None
+
+    p, want = run("asked", "nothing at all", "auto")
+    assert want["device"] == "simt" and p.stderr.count("compile") == 0, p.stderr
+    p, _ = run("refused", "GTC_KERNEL")
+    assert p.returncode == 4 and "neither as it was planned nor as the last-resort planner" in p.stderr, p.stderr
+    again = dict(re.findall(r"(\w+) is made again by the last-resort planner, as (\w+)", p.stderr))
+    words = re.findall(r"^gtc: warning: (\w+), of layers ([\d,]+): .* does not compile it; the compiler's words: (.*)$",
+                       p.stderr, re.M)
+    assert again and words and not os.path.exists("refused/last.safetensors"), p.stderr
+    for name, layers, path in words[:2]:
+        text = open(path).read()
+        assert f"kernel: {name}\nlayers: {layers}\n" in text and "refused: " in text and "GTC_KERNEL" in text, text
+    name = next(n for n in again if again[n] != n and n.startswith("dense"))
+    p, got = run("plain", f'line 1 "{name}"')
+    assert got["device"] == "simt" and f"{name} is made again" in p.stderr, p.stderr
+    assert abs(got["train_loss"] - want["train_loss"]) < 1e-6, (got, want)
+    p, got = run("cpu", "GTC_KERNEL", "auto")
+    assert got["device"] == "cpu" and "the run goes on on the CPU" in p.stderr, p.stderr
+    assert abs(got["train_loss"] - want["train_loss"]) < 1e-6, (got, want)
+    del os.environ["CC"]
+
+
+def places():
+    """Where the data lie follows from the room that is left, and compile knows of it too."""
+    rows = ("--set", "data.random.rows=6000", "--max-steps", "2")
+
+    def at(mb, on="auto"):
+        p = gtc("train", "m.json", *rows, "--data-on", on, "--out", f"at{mb}{on}", "--json",
+                "--gpu-memory-fraction", str(mb * 1e6 / (4 << 30)))
+        return p, json.loads(p.stdout)["train_loss"] if p.returncode == 0 else None
+
+    fits, loss = at(0.4)
+    assert "6000 rows, 0.168 MB, lie on the device" in fits.stderr, fits.stderr
+    for mb in 0.3, 0.05:
+        p, copied = at(mb)
+        assert copied == loss and f"0.2 MB are more than half of the {mb:.1f} MB" in p.stderr, p.stderr
+    p, got = at(0.3, "device")
+    assert got == loss and "lie on the device" in p.stderr, p.stderr
+    p, _ = at(0.1, "device")
+    assert p.returncode == 4 and "no memory for feed.row.x" in p.stderr, p.stderr
+    p = good("train", "m.json", *rows, "--batch-size", "1000", "--gpu-memory-fraction", str(0.34e6 / (4 << 30)))
+    assert "copied to the device (there is no room left for the model beside them)" in p.stderr, p.stderr
+    o = [json.loads(good("compile", "m.json", *rows, "--json").stdout) for _ in range(2)]
+    assert o[0]["data_bytes"] == o[1]["data_bytes"] == 168000 and o[1]["compiled"] == 0, o
+    host = json.loads(good("compile", "m.json", *rows, "--json", "--data-on", "host").stdout)
+    assert host["data_bytes"] == 0 and host["peak_bytes"] < o[0]["peak_bytes"] - 160000, (host, o)
+
+
 def main():
     if not SANITIZED:  # its model takes a minute there; the driver's part is the same
         doctor()
     json.dump(MODEL, open("m.json", "w"))
+    compiler_faults()
+    places()
     good("train", "m.json", "--out", "base")
     first = tensors("base/last.safetensors")
     shutil.copytree("base", "whole")
@@ -98,6 +169,28 @@ def main():
         good("train", "--resume=seeded", *MORE, seed=seed, shadow=shadow)
         assert tensors("seeded/last.safetensors") == want, f"GTC_SIMT_SEED={seed}"
         shutil.rmtree("seeded")
+
+    shutil.copytree("base", "copied")
+    p = good("train", "--resume=copied", *MORE, "--data-on", "host")
+    assert tensors("copied/last.safetensors") == want and "each batch is copied" in p.stderr, p.stderr
+    shutil.copytree("base", "made")
+    p = good("train", "--resume=made", *MORE, "--data-on", "auto", "--max-steps", "9")
+    assert "data: 60 rows, 0.002 MB, lie on the device" in p.stderr, p.stderr
+    for n in "1", "5", "1000":  # how many steps are under way changes nothing
+        shutil.copytree("base", f"ahead{n}")
+        good("train", f"--resume=ahead{n}", *MORE, "--ahead", n)
+        assert tensors(f"ahead{n}/last.safetensors") == want, n
+        p = gtc("train", "m.json", "--out", f"wild{n}", "--ahead", n, "--set", "optimizer.learning_rate=1e30")
+        assert p.returncode == 5 and "at epoch 1, step 2 (" in p.stderr, p.stderr
+        wild = tensors(f"wild{n}/last.safetensors")
+        assert struct.unpack("<i", wild["step"]) == (0,), wild
+    for verb in "predict", "eval":
+        ends = [good(verb, "copied", "--data-on", on, "--out" if verb == "predict" else "--split",
+                     f"{on}.csv" if verb == "predict" else "val", "--json").stdout for on in ("host", "device")]
+        assert verb == "predict" or ends[0] == ends[1], ends
+    assert open("host.csv").read() == open("device.csv").read()
+    p = gtc("train", "m.json", "--data-on", "moon")
+    assert p.returncode == 2 and "auto, device or host" in p.stderr, p.stderr
 
     ended = {0: 0, 4: 0}
     n, reached = 1, True

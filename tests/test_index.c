@@ -365,12 +365,46 @@ static void test_guarded(void **state)
     arena_free(arena);
 }
 
+/* A guard on a quotient and the one on what is divided hold in the same places. */
+static void test_undivided(void **state)
+{
+    (void)state;
+    Rng rng;
+    rng_init(&rng, 12, 0);
+    int found = 0;
+    for (int round = 0; round < 2000; round++) {
+        Arena *arena = arena_new();
+        IxPool *p = ix_pool_new(arena);
+        const int64_t count = 2 + (int64_t)rng_below(&rng, 90);
+        const Ix x = ix_shift(p, ix_var(p, ix_var_new(p, "i", count)), (int64_t)rng_below(&rng, 9));
+        const Ix q = ix_div(p, x, 2 + (int64_t)rng_below(&rng, 8));
+        const int64_t lo = (int64_t)rng_below(&rng, 60) - 20;
+        const Guard g = { ix_shift(p, ix_scale(p, q, 1 + (int64_t)rng_below(&rng, 3)),
+                                   (int64_t)rng_below(&rng, 9) - 4),
+                          rng_below(&rng, 9) ? lo : INT64_MIN,
+                          rng_below(&rng, 9) ? lo + (int64_t)rng_below(&rng, 40) : INT64_MAX };
+        Guard whole;
+        const bool is = ix_guard_undivided(p, &g, &whole);
+        found += is;
+        for (int64_t i = 0; i < count && is; i++) {
+            const Ix map[] = { IX_KEEP, ix_const(p, i) };
+            int64_t a, b;
+            assert_true(ix_is_const(p, ix_subst(p, g.ix, map, 2), &a));
+            assert_true(ix_is_const(p, ix_subst(p, whole.ix, map, 2), &b));
+            assert_int_equal(a >= g.lo && a < g.hi, b >= whole.lo && b < whole.hi);
+        }
+        arena_free(arena);
+    }
+    assert_true(found > 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random),         cmocka_unit_test(test_simplifies),
         cmocka_unit_test(test_reshape_undone), cmocka_unit_test(test_reshape_tiles),
         cmocka_unit_test(test_questions),      cmocka_unit_test(test_guarded),
+        cmocka_unit_test(test_undivided),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* NVRTC takes every kernel of every zoo model and of random graphs, without a word of warning, and
+/* NVRTC takes every kernel of every zoo model, of feeds and of random graphs, without a word of warning, and
  * no thread of the zoo's spills, for an older and a newer GPU.  Skipped, aloud, where there is no
  * NVRTC. */
 #include <setjmp.h>
@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "tests/cuda_kernels.h"
+#include "tests/feed_case.h"
 #include "tests/graph_grow.h"
 #include "tests/nvrtc_case.h"
 #include "tests/zoo_case.h"
@@ -67,6 +68,25 @@ static void the_zoo_compiles(void **state)
     assert_int_equal(t.spilled, 0);
 }
 
+static void feeds_compile(void **state)
+{
+    Cache *cache = open_cache();
+    NvrtcTotals t = { 0 };
+    (void)state;
+    for (int i = 0; i < FEED_CASES; i += EVERY) {
+        Ctx cx;
+        Kernel *k;
+        ctx_init(&cx);
+        Arena *arena = arena_new();
+        const int n = cuda_kernels(&cx, arena, feed_case_graph(&cx, arena, i), &k);
+        compile(&cx, cache, feed_case_name[i], k, n, &t);
+        arena_free(arena);
+    }
+    cache_close(cache);
+    say(&t);
+    assert_int_equal(t.spilled, 0);
+}
+
 static void random_graphs_compile(void **state)
 {
     Cache *cache = open_cache();
@@ -97,6 +117,7 @@ int main(void)
         return 77;
     }
     const struct CMUnitTest tests[] = { cmocka_unit_test(the_zoo_compiles),
+                                        cmocka_unit_test(feeds_compile),
                                         cmocka_unit_test(random_graphs_compile) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

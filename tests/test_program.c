@@ -91,7 +91,7 @@ static void build(Fixture *f, const char *text, const Kernel *k, int n)
     const Status parsed = graph_parse(&f->cx, f->arena, "test", text, &g);
     if (parsed != ST_OK)
         fail_msg("%d: %s", f->cx.line, f->cx.msg);
-    const Status s = program_create(&f->cx, f->d, f->s, g, k, n, false, &f->p);
+    const Status s = program_create(&f->cx, f->d, f->s, g, k, n, &(GtcOptions){ 0 }, &f->p);
     if (s != ST_OK)
         fail_msg("%s", f->cx.msg);
 }
@@ -392,7 +392,7 @@ static Status whole_way(Fixture *f, const Os *os)
     f->cx.os = os;
     TRY(gtc_device_open(&f->cx, "cpu", 2, &f->d));
     TRY(gtc_store_create(&f->cx, f->d, &f->s));
-    return program_create(&f->cx, f->d, f->s, g, k, 2, false, &f->p);
+    return program_create(&f->cx, f->d, f->s, g, k, 2, &(GtcOptions){ 0 }, &f->p);
 }
 
 /* Whatever fails, there is a right result or an error that says what is missing; no leak. */
@@ -450,12 +450,12 @@ static void program_refuses(void **state)
     step_kernels(k);
 
     assert_int_equal(graph_parse(&f.cx, f.arena, "test", step_text, &g), ST_OK);
-    assert_int_equal(program_create(&f.cx, f.d, f.s, g, k, 1, false, &f.p), ST_INTERNAL);
+    assert_int_equal(program_create(&f.cx, f.d, f.s, g, k, 1, &(GtcOptions){ 0 }, &f.p), ST_INTERNAL);
     assert_null(f.p);
     gtc_store_destroy(f.s);
     assert_int_equal(gtc_store_create(&f.cx, f.d, &f.s), ST_OK);
     assert_int_equal(store_tensor(&f.cx, f.s, "w", INPUT_param, &other, &t), ST_OK);
-    assert_int_equal(program_create(&f.cx, f.d, f.s, g, k, 2, false, &f.p), ST_TYPE);
+    assert_int_equal(program_create(&f.cx, f.d, f.s, g, k, 2, &(GtcOptions){ 0 }, &f.p), ST_TYPE);
     assert_string_equal(f.cx.msg, "w is f32[3] in the store, the graph wants f32[1000]");
 
     assert_int_equal(gtc_device_open(&f.cx, "tpu", 0, &d), ST_USAGE);

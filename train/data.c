@@ -3,8 +3,7 @@
  *
  * The order of preparation is the order of what may be known: read, choose columns, clean
  * (data_part), list the windows of each split (window), fit scalers on what train windows see, and
- * only then scale.  Rows are kept once, packed and scaled; a window is a run of rows, so that a
- * fetch is one copy a sample.  Bytes (images) and characters are expanded on fetch.
+ * only then scale.  Rows are kept once, packed and scaled, for data_fetch.
  *
  * The main files are part 0; a separate test source is part 1, whose samples are the test split. */
 #include "train/data.h"
@@ -15,25 +14,8 @@
 #include <string.h>
 
 #include "ir/base/size.h"
-#include "train/data_part.h"
+#include "train/data_set.h"
 #include "train/scaler.h"
-
-struct Data {
-    Arena *arena;
-    DataConfig cfg; /* its pointers are not used after data_open */
-    DataShape shape;
-    DataFit fit;
-    Part part[2];
-    int nparts;
-    Windows win[2];
-    int64_t *end[SPLIT_COUNT], n[SPLIT_COUNT];
-    int of[SPLIT_COUNT]; /* which part */
-    int *horizon, nhorizon;
-    int ntarget;
-    bool forecast;
-    float pixel[256]; /* BLOCK_U8, scaled */
-    const char **target_name;
-};
 
 static const char *const split_name[] = { "train", "val", "test" };
 
@@ -487,7 +469,9 @@ static Status data_prepare(Ctx *cx, Data *d, const DataConfig *cfg, const char *
     if (!d->shape.classification && d->fit.y.n != d->ntarget * d->nhorizon)
         return FAIL(cx, DATA, "data: the model was fitted on %d targets, this data has %d",
                     d->fit.y.n, d->ntarget * d->nhorizon);
-    return shape_set(cx, d);
+    TRY(shape_set(cx, d));
+    data_rows_describe(d);
+    return ST_OK;
 }
 
 Status data_open(Ctx *cx, const DataConfig *cfg, const char *const *dirs, int ndirs, uint64_t seed,
@@ -515,135 +499,6 @@ void data_close(Data *d)
         source_free(&d->part[i].src);
     arena_free(d->arena);
     free(d);
-}
-
-/* ---- fetching ---- */
-
-/* Fills the NaN of one window: linear between known rows of the window, else the last known. */
-static void gaps_fill(const Block *b, int64_t start, int64_t end, float *x)
-{
-    const float *all = b->data;
-    const int64_t w = b->width;
-    for (int64_t k = 0; k < w; k++)
-        for (int64_t r = start; r <= end; r++) {
-            if (!isnan(all[r * w + k]))
-                continue;
-            int64_t before = r, after = r;
-            while (before > 0 && isnan(all[before * w + k]))
-                before--;
-            while (after <= end && isnan(all[after * w + k]))
-                after++;
-            const float from = all[before * w + k];
-            for (; r < after; r++) {
-                const float part = (float)(r - before) / (float)(after - before);
-                x[(r - start) * w + k] =
-                    after > end ? from : from + (all[after * w + k] - from) * part;
-            }
-        }
-}
-
-static void input_copy(const Data *d, const Part *p, const Block *b, int64_t end, int window,
-                       float *x)
-{
-    const int64_t start = end - window + 1, n = window * b->width;
-    if (b->kind == BLOCK_F32) {
-        memcpy(x, (const float *)b->data + start * b->width, sizeof *x * (size_t)n);
-        if (p->gaps[end + 1] != p->gaps[start])
-            gaps_fill(b, start, end, x);
-    } else if (b->kind == BLOCK_U8) {
-        const unsigned char *v = (const unsigned char *)b->data + start * b->width;
-        for (int64_t i = 0; i < n; i++)
-            x[i] = d->pixel[v[i]];
-    } else if (b->kind == BLOCK_NUMBER) {
-        memcpy(x, (const int32_t *)b->data + start, sizeof(int32_t) * (size_t)n);
-    } else {
-        const int32_t *id = (const int32_t *)b->data + start;
-        const int64_t width = b->shape.dim[0];
-        memset(x, 0, sizeof *x * (size_t)(window * width));
-        for (int t = 0; t < window; t++)
-            if (id[t] >= 0)
-                x[t * width + id[t]] = 1;
-    }
-}
-
-/* The class that most rows of the window have, the first of equals; the rows are known, or none
- * of them. */
-static int32_t class_majority(const Data *d, const Part *p, int64_t end)
-{
-    int32_t best = -1;
-    int most = 0;
-    for (int64_t r = end - d->cfg.window + 1; p->y && r <= end; r++) {
-        int n = 0;
-        if (r > end - d->cfg.window + 1 && p->y[r] == p->y[r - 1])
-            continue; /* counted with the row before */
-        for (int64_t q = end - d->cfg.window + 1; q <= end; q++)
-            n += p->y[q] == p->y[r];
-        if (n > most || (n == most && p->y[r] < best)) {
-            most = n;
-            best = (int32_t)p->y[r];
-        }
-    }
-    return best;
-}
-
-/* The targets of one window row by row. */
-static void target_each(const Data *d, const Part *p, int64_t end, void *y, int64_t i)
-{
-    const int64_t from = end - d->cfg.window + 1 + d->horizon[0];
-    for (int64_t t = 0; t < d->cfg.window; t++)
-        for (int k = 0; k < d->ntarget; k++) {
-            const int64_t at = (i * d->cfg.window + t) * d->ntarget + k;
-            const double v =
-                p->y && from + t < p->rows ? p->y[k * p->rows + from + t] : (double)NAN;
-            if (d->shape.classification)
-                ((int32_t *)y)[at] = isnan(v) ? -1 : (int32_t)v;
-            else
-                ((float *)y)[at] = (float)((v - d->fit.y.shift[k]) / d->fit.y.scale[k]);
-        }
-}
-
-static void target_copy(const Data *d, const Part *p, int64_t end, void *y, int64_t i)
-{
-    const int n = d->ntarget * d->nhorizon;
-    if (d->cfg.target_rows == TARGET_EACH) {
-        target_each(d, p, end, y, i);
-        return;
-    }
-    if (d->cfg.target_rows == TARGET_MAJORITY) {
-        ((int32_t *)y)[i] = class_majority(d, p, end);
-        return;
-    }
-    if (d->shape.classification) {
-        const int64_t row = end + d->horizon[0];
-        const double v = p->y && row < p->rows ? p->y[row] : (double)NAN;
-        ((int32_t *)y)[i] = isnan(v) ? -1 : (int32_t)v; /* unknown, where only predictions count */
-        return;
-    }
-    for (int k = 0; k < n; k++) {
-        const double *column = p->y ? p->y + (k % d->ntarget) * p->rows : NULL;
-        const int64_t row = end + d->horizon[k / d->ntarget];
-        const double v = column && row < p->rows ? column[row] : (double)NAN;
-        ((float *)y)[i * n + k] = (float)((v - d->fit.y.shift[k]) / d->fit.y.scale[k]);
-    }
-}
-
-Status data_fetch(Ctx *cx, const Data *d, Split s, const int64_t *index, int n, void *const *x,
-                  void *y)
-{
-    const Part *p = &d->part[d->of[s]];
-    const int window = d->win[0].window;
-    for (int i = 0; i < n; i++) {
-        if (index[i] < 0 || index[i] >= d->n[s])
-            return FAIL(cx, VALUE, "data: no sample %lld: the %s split has %lld",
-                        (long long)index[i], split_name[s], (long long)d->n[s]);
-        const int64_t end = d->end[s][index[i]];
-        for (int k = 0; x && k < p->ninput; k++)
-            input_copy(d, p, &p->input[k], end, window,
-                       (float *)x[k] + i * shape_count(&d->shape.input[k].shape));
-        if (y)
-            target_copy(d, p, end, y, i);
-    }
-    return ST_OK;
 }
 
 /* ---- asking ---- */

@@ -38,6 +38,19 @@ int64_t          data_rows(const Data *d, Split s); /* samples */
  * i32 where the shape has words; packed), y at room for n targets (f32, or i32 class numbers).  Either may be NULL. */
 Status data_fetch(Ctx *cx, const Data *d, Split s, const int64_t *index, int n, void *const *x, void *y);
 
+/* For a device that has all rows, if the shape's `rows` say that samples can be found there: puts
+ * them where the caller wants them, piece by piece: bytes `at` and on of the table of an input, of
+ * "y", or (NULL) of the 256 values that a u8 may have. */
+typedef struct DataTables {
+    Status (*put)(Ctx *cx, void *arg, const char *name, int64_t at, const void *from,
+                  int64_t bytes);
+    void *arg;
+    bool targets; /* "y" is wanted */
+} DataTables;
+Status data_tables(Ctx *cx, const Data *d, const DataTables *to);
+/* The row that each of the samples index[0..n) of a split ends with. */
+Status data_locate(Ctx *cx, const Data *d, Split s, const int64_t *index, int n, int32_t *at);
+
 /* How many rows of a sample have targets, one after the other in y: 1, or the window. */
 int         data_steps(const Data *d);
 

@@ -7,9 +7,11 @@
  * asked for at step boundaries only; one during validation saves the state "this epoch, all rows
  * done", and the resumed run starts with that validation.
  *
- * A device that works by itself is given the next steps before it has done the last: what a step
- * results in is looked at when a few more have begun, and all are done before anything is saved or
- * validated.  TrainState knows only of steps whose results were looked at.
+ * A device that works by itself is given the next steps before it has done the last.  What steps
+ * result in waits in a ring (GtcOptions.depth), of which the older half is looked at when it is
+ * full, so that the host waits once in so many steps and the device never.  All steps are done
+ * before anything is saved or validated.  TrainState knows only of steps whose results were looked
+ * at: what is wrong with one is found a ring of steps later, and is never saved.
  *
  * Losses are averaged by rows.  A loss or a gradient norm that is no number ends the run before
  * anything is saved; a checkpoint with such a value in it is refused as well.
@@ -33,7 +35,6 @@ typedef struct TrainState {
 #include "train/state.def"
 } TrainState;
 
-enum { MAX_AHEAD = 16 };
 typedef struct Begun { /* a step that is under way */
     int64_t row; /* of the epoch, after it */
     int rows;
@@ -59,11 +60,12 @@ typedef struct Train {
     /* the train program's */
     void *const *x;
     void *y;
+    int32_t *at; /* where the batch is made on the device; else x and y are there */
     int32_t *rows;
     float *lr;
     int64_t *row0;
     const float *loss, *norm;
-    Begun begun[MAX_AHEAD]; /* a queue: the oldest is begun[0] */
+    Begun *begun; /* [depth], a queue: the oldest is begun[0] */
     int nbegun, depth;
 } Train;
 
@@ -224,6 +226,8 @@ static Status step_begin(Train *t, int *rows)
     TRY(loader_next(t->cx, t->loader, t->x, t->y, rows));
     if (*rows == 0)
         return ST_OK;
+    if (t->at)
+        TRY(data_locate(t->cx, t->d, SPLIT_TRAIN, loader_index(t->loader), t->s->batch, t->at));
     if (t->rows)
         *t->rows = *rows;
     if (t->row0)
@@ -242,7 +246,8 @@ static Status step(Train *t, int *rows)
     if (*rows == 0)
         return steps_end(t);
     if (t->nbegun == t->depth)
-        TRY(step_end(t));
+        while (t->nbegun > t->depth / 2)
+            TRY(step_end(t));
     const double spent = now() - t0;
     time_add(t, spent);
     if (t->work_steps++ == 0)
@@ -272,7 +277,7 @@ static Status epoch_rows(Train *t)
 {
     const int64_t batches = loader_batches(t->loader);
     int rows;
-    for (;;) {
+    for (int64_t told = 0;;) {
         if (stop_asked(t))
             return stop_now(t);
         if (steps_used_up(t))
@@ -280,8 +285,9 @@ static Status epoch_rows(Train *t)
         TRY(step(t, &rows));
         if (rows == 0)
             return ST_OK;
-        if (t->st.epoch_steps == 0)
-            continue; /* nothing to tell yet */
+        if (t->st.epoch_steps == told)
+            continue; /* nothing new to tell */
+        told = t->st.epoch_steps;
         const TrainProgress p = { t->st.epoch + 1, t->cfg->epochs, t->st.epoch_steps, batches,
                                   t->st.loss_sum / (double)t->st.row };
         if (t->call->progress)
@@ -415,16 +421,17 @@ static Status open_inputs(Train *t)
     Session *s = t->s;
     GtcTensor out;
     TRY(session_inputs(t->cx, s, BUILD_TRAIN, &t->x));
+    t->at = session_at(s, BUILD_TRAIN);
     t->y = session_input(s, BUILD_TRAIN, "y");
     t->rows = session_input(s, BUILD_TRAIN, "rows");
     t->lr = session_input(s, BUILD_TRAIN, "lr");
     t->row0 = session_input(s, BUILD_TRAIN, "row0");
-    if (!t->y || !t->lr || !session_output(s, BUILD_TRAIN, "loss", &out))
+    if ((!t->y && !t->at) || !t->lr || !session_output(s, BUILD_TRAIN, "loss", &out))
         return FAIL(t->cx, INTERNAL, "the train program lacks y, lr or loss");
     t->loss = out.data;
     t->norm = session_output(s, BUILD_TRAIN, "grad_norm", &out) ? out.data : NULL;
     t->depth = gtc_program_depth(s->program[BUILD_TRAIN]);
-    t->depth = t->depth < MAX_AHEAD ? t->depth : MAX_AHEAD;
+    t->begun = arena_array(t->arena, Begun, t->depth);
     return ST_OK;
 }
 
@@ -451,6 +458,7 @@ static Status open_monitor(Train *t)
 static Status begin(Train *t)
 {
     TRY(open_inputs(t));
+    TRY(session_feed(t->cx, t->s, t->d));
     TRY(loader_open(t->cx, t->d, SPLIT_TRAIN, t->s->batch, t->cfg->shuffle, t->cfg->seed,
                     &t->loader));
     if (data_rows(t->d, SPLIT_TRAIN) == 0)

@@ -143,13 +143,17 @@ static Status score_batches(Pass *p, Loader *l, ScoreStop stop, int64_t *total)
     int rows;
     GtcTensor loss;
     int32_t *valid = session_input(p->s, p->kind, "rows");
+    int32_t *const at = session_at(p->s, p->kind);
     TRY(session_inputs(cx, p->s, p->kind, &x));
+    TRY(session_feed(cx, p->s, p->d));
     for (*total = 0;; *total += rows) {
         if (stop.asked && stop.asked(stop.arg))
             return FAIL(cx, STOPPED, "stopped by a signal");
         TRY(loader_next(cx, l, x, p->y, &rows));
         if (rows == 0)
             return ST_OK;
+        if (at)
+            TRY(data_locate(cx, p->d, p->split, loader_index(l), p->s->batch, at));
         if (valid)
             *valid = rows;
         TRY(gtc_program_run(cx, p->s->program[p->kind]));

@@ -155,6 +155,13 @@ def attention_pool(layer, c, axes):
     return AttentionPool(c, score == "tanh"), c, 0, False
 
 
+def transformer_block(layer, c, axes):
+    (heads,) = take(layer, heads=None)
+    activation = choice(ACTIVATIONS, layer.get("activation", "relu"), layer)()
+    return nn.TransformerEncoderLayer(c, heads, 4 * c, dropout=0, activation=activation,
+                                      batch_first=True, norm_first=True), c, axes, False
+
+
 LAYERS = {
     "dense": dense,
     "conv1d": conv(nn.Conv1d),
@@ -166,8 +173,10 @@ LAYERS = {
     "max_pool2d": max_pool(nn.MaxPool2d),
     "global_avg_pool": global_avg_pool,
     "attention_pool": attention_pool,
+    "transformer_block": transformer_block,
 }
-ACTIVATIONS = {"relu": nn.ReLU}
+HAS_ACTIVATION_INSIDE = ["transformer_block"]
+ACTIVATIONS = {"relu": nn.ReLU, "gelu_tanh": lambda: nn.GELU("tanh")}
 
 
 def net_load(name):
@@ -193,7 +202,7 @@ def net_build(model):
             second = wants
         modules.append(module)
         axes = axes_out
-        if "activation" in layer:
+        if "activation" in layer and layer["type"] not in HAS_ACTIVATION_INSIDE:
             modules.append(choice(ACTIVATIONS, layer["activation"], layer)())
     return nn.Sequential(*modules), input_second
 

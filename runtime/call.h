@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GTC_RUNTIME_CALL_H
+#define GTC_RUNTIME_CALL_H
+
+#include "ir/graph.h"
+
+/* What a library could do in a kernel's place, read off the fusion's body: which of its inputs are
+ * the operands, and how they lie in memory.  No library is needed to say so. */
+typedef enum CallLibrary { CALL_CUBLASLT, CALL_CUDNN, CALL_LIBRARIES } CallLibrary;
+
+/* An input of the body as views show it: element (i0, i1, ..) is number offset + i0 * stride[0] +
+ * i1 * stride[1] + .. of input `arg`. */
+typedef struct CallView {
+    int32_t arg;
+    int rank;
+    int64_t offset, extent[MAX_RANK], stride[MAX_RANK];
+} CallView;
+
+/* The view that node r of body is; NULL, or why it is none. */
+const char *call_view(const Graph *body, Ref r, CallView *out);
+
+/* One matrix of a batch as the BLAS sees it: by columns, `ld` elements apart; transposed: what lies
+ * there is the transpose of what is wanted. */
+typedef struct CallMatrix {
+    int32_t arg; /* input of the body; of the result: the first output */
+    bool transposed;
+    int64_t offset, ld, step; /* step: from one of the batch to the next */
+} CallMatrix;
+
+typedef enum CallFinish { FINISH_NONE, FINISH_RELU, FINISH_GELU } CallFinish;
+
+/* d = finish(a b + c + bias) with a: m x k, b: k x n, `batch` times; bias is added to each column.
+ */
+typedef struct CallMatmul {
+    int64_t m, n, k, batch;
+    CallMatrix a, b, c, d; /* c.arg, bias: -1: none */
+    int32_t bias;
+    int64_t bias_offset;
+    CallFinish finish;
+} CallMatmul;
+
+typedef struct LibraryCall {
+    CallLibrary library;
+    const Graph *body; /* what the call computes */
+    const char *text;  /* for people */
+    CallMatmul matmul;
+} LibraryCall;
+
+/* The call that does what body does, or NULL and in *why (may be NULL) the reason, which is "" when
+ * there is nothing in it for a library.  Memory from arena; the body is not copied. */
+const LibraryCall *call_find(Arena *arena, const Graph *body, const char **why);
+
+/* call_matmul.c. */
+const char *call_matmul(const Graph *body, CallMatmul *out);
+
+#endif

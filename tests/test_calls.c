@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What bodies a library may do, and that it is asked for the right thing: the calls are made, of a
+ * library that tests/played has in the real one's place, and compared with the evaluator. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "ir/base/rng.h"
+#include "ir/eval.h"
+#include "ir/text.h"
+#include "runtime/call_ops.h"
+
+typedef struct Case {
+    const char *text; /* of a graph */
+    const char *want; /* the call's text, or why there is none */
+} Case;
+
+/* ------------------------------------------------------------ the library */
+
+static void *lib[CALL_LIBRARIES];
+
+static int open_libraries(void **state)
+{
+    Ctx cx;
+    const char *build = getenv("GTC_BUILD_DIR");
+    char at[600];
+    (void)state;
+    snprintf(at, sizeof at, "%s/tests/played", build ? build : "build");
+    setenv("GTC_CUDA_PATH", at, 1);
+    ctx_init(&cx);
+    for (int i = 0; i < CALL_LIBRARIES; i++)
+        if (call_cuda[i] && call_cuda[i]->open(&cx, &lib[i]) != ST_OK)
+            fail_msg("%s", cx.msg);
+    return 0;
+}
+
+static int close_libraries(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CALL_LIBRARIES; i++)
+        if (lib[i])
+            call_cuda[i]->close(lib[i]);
+    return 0;
+}
+
+/* ------------------------------------------------------------ a call and the evaluator */
+
+static void *buffer(Arena *arena, int64_t bytes, bool poison)
+{
+    char *p = arena_alloc(arena, (size_t)bytes + 512);
+    p += 256 - (uintptr_t)p % 256;
+    if (poison)
+        memset(p, 0xff, (size_t)bytes);
+    return p;
+}
+
+/* The largest difference, of the largest value of each result. */
+static double difference(const Graph *g, const Tensor *want, void *const *arg)
+{
+    double worst = 0;
+    for (uint32_t o = 0; o < g->nout; o++) {
+        const float *got = arg[g->ninput + o];
+        const int64_t n = shape_count(&want[o].type.shape);
+        double most = 1;
+        for (int64_t i = 0; i < n; i++)
+            most = fmax(most, fabs(want[o].at[i]));
+        for (int64_t i = 0; i < n; i++) {
+            const double d = fabs((double)got[i] - want[o].at[i]) / most;
+            worst = d <= worst ? worst : isnan(d) ? INFINITY : d;
+        }
+    }
+    return worst;
+}
+
+static Status call_run(Ctx *cx, Arena *arena, const LibraryCall *call, uint64_t seed, double *worst)
+{
+    const CallOps *ops = call_cuda[call->library];
+    const Graph *g = call->body;
+    Tensor *in = arena_array(arena, Tensor, g->ninput), *out = arena_array(arena, Tensor, g->nout);
+    void **arg = arena_array(arena, void *, g->ninput + g->nout + 1);
+    CallPlan plan = { .call = call };
+    Rng rng;
+    rng_init(&rng, seed, 1);
+    TRY(ops->prepare(cx, lib[call->library], call, &plan));
+    for (uint32_t i = 0; i < g->ninput; i++) {
+        const Type *t = &g->node[g->input[i]].type;
+        float *x = arg[i] = buffer(arena, type_bytes(t), false);
+        for (int64_t k = 0; k < shape_count(&t->shape); k++)
+            x[k] = (float)rng_normal(&rng);
+        in[i] = tensor_new(arena, *t);
+        tensor_read(&in[i], x);
+    }
+    for (uint32_t i = 0; i < g->nout; i++)
+        arg[g->ninput + i] = buffer(arena, type_bytes(&g->node[g->out[i].value].type), true);
+    arg[g->ninput + g->nout] = buffer(arena, plan.workspace, true);
+    const Status status = ops->enqueue(cx, lib[call->library], &plan, NULL, arg);
+    ops->release(lib[call->library], &plan);
+    TRY(status);
+    TRY(eval_graph(cx, g, EVAL_F64, arena, in, out));
+    *worst = difference(g, out, arg);
+    return ST_OK;
+}
+
+static void check_case(const Case *c)
+{
+    Arena *arena = arena_new();
+    Ctx cx;
+    Graph *g;
+    const char *why;
+    double worst = 0;
+    ctx_init(&cx);
+    if (graph_parse(&cx, arena, "case", c->text, &g) != ST_OK)
+        fail_msg("%s\n%s", cx.msg, c->text);
+    const LibraryCall *call = call_find(arena, g, &why);
+    const char *got = call ? call->text : why;
+    if (strcmp(got, c->want) != 0)
+        fail_msg("%s\nwants \"%s\", got \"%s\"", c->text, c->want, got);
+    if (call && call_run(&cx, arena, call, 3, &worst) != ST_OK)
+        fail_msg("%s\n%s", c->text, cx.msg);
+    if (worst > 1e-5)
+        fail_msg("%s\n%s: off by %g of the largest", c->text, got, worst);
+    arena_free(arena);
+}
+
+/* ------------------------------------------------------------ products */
+
+#define XW    "graph (%x: f32[6,16], %w: f32[32,16], %b: f32[32], %r: f32[6,32]) {\n"
+#define DENSE XW "  %y = matmul %x, %w over=[[1],[1]]\n"
+#define BIAS  DENSE "  %c = broadcast %b axes=[0] : f32[6,32]\n  %z = add %y, %c\n"
+#define RELU  "  %o = const 0 : f32[6,32]\n  %u = max %z, %o\n  return %u\n}\n"
+
+static const Case products[] = {
+    { DENSE "  return %y\n}\n", "matmul 32 x 6 x 16, of %1' and %0" },
+    { BIAS "  return %z\n}\n", "matmul 32 x 6 x 16, of %1' and %0, bias" },
+    { BIAS RELU, "matmul 32 x 6 x 16, of %1' and %0, bias, relu" },
+    { BIAS "  %v = add %r, %z\n  %o = const 0 : f32[6,32]\n  %u = max %v, %o\n  return %u\n}\n",
+      "matmul 32 x 6 x 16, of %1' and %0, bias, residual, relu" },
+    { DENSE "  %z = add %y, %r\n" RELU, "matmul 32 x 6 x 16, of %1' and %0, residual, relu" },
+    { BIAS "  %1 = mul %z, %z\n  %2 = mul %z, %1\n"
+           "  %3 = const 0x1.6e4e26d4801f7p-5 : f32[6,32]\n  %4 = mul %2, %3\n  %5 = add %z, %4\n"
+           "  %6 = const 0x1.9884533d43651p-1 : f32[6,32]\n  %7 = mul %5, %6\n  %8 = tanh %7\n"
+           "  %9 = const 1 : f32[6,32]\n  %10 = add %8, %9\n  %11 = const .5 : f32[6,32]\n"
+           "  %12 = mul %z, %11\n  %13 = mul %12, %10\n  return %13\n}\n",
+      "matmul 32 x 6 x 16, of %1' and %0, bias, gelu" },
+    { BIAS "  %t = tanh %z\n  return %t\n}\n",
+      "more is computed than a product, its bias and activation" },
+    { BIAS "  return %y, %z\n}\n", "it has several results" },
+    { DENSE "  %n = neg %r\n  %z = add %y, %n\n  return %z\n}\n",
+      "something that is computed is added" },
+    { XW "  %e = exp %x\n  %y = matmul %e, %w over=[[1],[1]]\n  return %y\n}\n",
+      "an operand is computed" },
+    { XW "  %e = exp %x\n  return %e\n}\n", "" },
+    { "graph (%x: f16[6,16], %w: f16[32,16]) {\n  %y = matmul %x, %w over=[[1],[1]]\n  return "
+      "%y\n}\n",
+      "an operand is not f32" },
+    { "graph (%x: f32[0,16], %w: f32[32,16]) {\n  %y = matmul %x, %w over=[[1],[1]]\n  return "
+      "%y\n}\n",
+      "it is empty" },
+    /* bias of the rows, and of all columns but one axis */
+    { "graph (%x: f32[6,16], %w: f32[32,16], %b: f32[6]) {\n  %y = matmul %x, %w over=[[1],[1]]\n"
+      "  %c = broadcast %b axes=[1] : f32[6,32]\n  %z = add %y, %c\n  return %z\n}\n",
+      "what is added lies otherwise than the result" },
+    /* gradients of a dense layer */
+    { "graph (%g: f32[64,10], %w: f32[10,128]) {\n  %y = matmul %g, %w\n  return %y\n}\n",
+      "matmul 128 x 64 x 10, of %1 and %0" },
+    { "graph (%g: f32[64,10], %x: f32[64,128]) {\n  %y = matmul %g, %x over=[[0],[0]]\n"
+      "  return %y\n}\n",
+      "matmul 128 x 10 x 64, of %1 and %0'" },
+    { "graph (%g: f32[4,6,10], %x: f32[4,6,12]) {\n  %y = matmul %g, %x over=[[0,1],[0,1]]\n"
+      "  return %y\n}\n",
+      "matmul 12 x 10 x 24, of %1 and %0'" },
+    /* rows of two axes, a slice between, a row alone, no sum at all */
+    { "graph (%x: f32[4,6,16], %w: f32[8,16]) {\n  %y = matmul %x, %w over=[[2],[1]]\n"
+      "  return %y\n}\n",
+      "matmul 8 x 24 x 16, of %1' and %0" },
+    { "graph (%x: f32[4,6,16], %w: f32[8,16]) {\n  %s = slice %x lo=[0,1,0] : f32[4,5,16]\n"
+      "  %y = matmul %s, %w over=[[2],[1]]\n  return %y\n}\n",
+      "matmul 4 x 8 x 5 x 16, of %1' and %0" },
+    { "graph (%x: f32[6,48], %w: f32[8,16]) {\n  %s = slice %x lo=[0,3] : f32[6,16]\n"
+      "  %y = matmul %s, %w over=[[1],[1]]\n  return %y\n}\n",
+      "matmul 8 x 6 x 16, of %1' and %0" },
+    { "graph (%x: f32[16], %w: f32[8,16]) {\n  %y = matmul %x, %w over=[[0],[1]]\n  return %y\n}\n",
+      "matmul 8 x 1 x 16, of %1' and %0" },
+    { "graph (%x: f32[5], %w: f32[7]) {\n  %y = matmul %x, %w over=[[],[]]\n  return %y\n}\n",
+      "matmul 7 x 5 x 1, of %1 and %0" },
+    /* batches: of one stride, of two, of one operand */
+    { "graph (%x: f32[5,6,16], %w: f32[5,8,16]) {\n"
+      "  %y = matmul %x, %w over=[[2],[2]] batch=[[0],[0]]\n  return %y\n}\n",
+      "matmul 5 x 8 x 6 x 16, of %1' and %0" },
+    { "graph (%x: f32[5,6,3,4], %w: f32[5,7,3,4]) {\n"
+      "  %y = matmul %x, %w over=[[3],[3]] batch=[[0,2],[0,2]]\n  return %y\n}\n",
+      "the batch's axes do not lie as one in both operands" },
+    { "graph (%x: f32[6,3,4], %w: f32[7,3,4]) {\n"
+      "  %y = matmul %x, %w over=[[2],[2]] batch=[[1],[1]]\n  return %y\n}\n",
+      "matmul 3 x 7 x 6 x 4, of %1' and %0" },
+    { "graph (%x: f32[6,16], %w: f32[8,16]) {\n  %s = slice %x lo=[0,0] step=[1,2] : f32[6,8]\n"
+      "  %t = slice %w lo=[0,0] : f32[8,8]\n  %y = matmul %s, %t over=[[1],[1]]\n  return %y\n}\n",
+      "an operand has no axis of stride 1, or rows that overlap" },
+    { "graph (%x: f32[6], %w: f32[8,16]) {\n  %s = broadcast %x axes=[1] : f32[6,16]\n"
+      "  %y = matmul %s, %w over=[[1],[1]]\n  return %y\n}\n",
+      "an operand has no axis of stride 1, or rows that overlap" },
+    { "graph (%x: f32[6,3,4], %w: f32[8,4,3]) {\n"
+      "  %y = matmul %x, %w over=[[1,2],[2,1]]\n  return %y\n}\n",
+      "the axes summed over do not lie as one in both operands" },
+};
+
+static void products_are_found(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof products / sizeof *products; i++)
+        check_case(&products[i]);
+}
+
+/* Text of a product of tensors whose axes of each kind stand in any order. */
+static void random_product(Rng *r, Strbuf *b)
+{
+    static const int sizes[] = { 1, 2, 3, 5, 8 };
+    const int nbatch = (int)rng_below(r, 3), nover = (int)rng_below(r, 3);
+    int extent[2][8], pair[2][8], rank[2];
+    for (int side = 0; side < 2; side++) {
+        rank[side] = nbatch + nover + (int)rng_below(r, 3);
+        for (int i = 0; i < rank[side]; i++) {
+            const int k = (int)rng_below(r, (uint64_t)i + 1);
+            pair[side][i] = pair[side][k]; /* where axis i of batch, over, rest is */
+            pair[side][k] = i;
+        }
+    }
+    for (int i = 0; i < nbatch + nover; i++)
+        extent[0][pair[0][i]] = extent[1][pair[1][i]] = sizes[rng_below(r, 5)];
+    for (int side = 0; side < 2; side++)
+        for (int i = nbatch + nover; i < rank[side]; i++)
+            extent[side][pair[side][i]] = sizes[rng_below(r, 5)];
+    for (int side = 0; side < 2; side++) {
+        strbuf_add(b, side ? ", %y: f32[" : "graph (%x: f32[");
+        for (int i = 0; i < rank[side]; i++)
+            strbuf_printf(b, "%s%d", i ? "," : "", extent[side][i]);
+        strbuf_add(b, side ? "]) {\n" : "]");
+    }
+    strbuf_add(b, "  %z = matmul %x, %y");
+    for (int kind = 0; kind < 2; kind++) {
+        const int from = kind ? 0 : nbatch, to = kind ? nbatch : nbatch + nover;
+        strbuf_add(b, kind ? " batch=[[" : " over=[[");
+        for (int side = 0; side < 2; side++) {
+            for (int i = from; i < to; i++)
+                strbuf_printf(b, "%s%d", i > from ? "," : "", pair[side][i]);
+            strbuf_add(b, side ? "]]" : "],[");
+        }
+    }
+    strbuf_add(b, "\n  return %z\n}\n");
+}
+
+static void random_products_are_right(void **state)
+{
+    enum { CASES = 600 };
+    int calls = 0;
+    Rng rng;
+    (void)state;
+    rng_init(&rng, 11, 0);
+    for (int i = 0; i < CASES; i++) {
+        Arena *arena = arena_new();
+        Strbuf b = { 0 };
+        Ctx cx;
+        Graph *g;
+        double worst = 0;
+        ctx_init(&cx);
+        random_product(&rng, &b);
+        if (graph_parse(&cx, arena, "product", strbuf_str(&b), &g) != ST_OK)
+            fail_msg("%s\n%s", cx.msg, strbuf_str(&b));
+        const LibraryCall *call = call_find(arena, g, NULL);
+        if (call && call_run(&cx, arena, call, (uint64_t)i, &worst) != ST_OK)
+            fail_msg("%s\n%s", strbuf_str(&b), cx.msg);
+        if (worst > 1e-5)
+            fail_msg("%s%s: off by %g of the largest", strbuf_str(&b), call->text, worst);
+        calls += call != NULL;
+        strbuf_free(&b);
+        arena_free(arena);
+    }
+    print_message("%d of %d products are calls\n", calls, CASES);
+    assert_true(calls > CASES / 3);
+}
+
+/* What the library does not take is a reason, not a crash. */
+static void a_refusal_says_why(void **state)
+{
+    static const char text[] = "graph (%x: f32[6,16], %w: f32[13,16]) {\n"
+                               "  %y = matmul %x, %w over=[[1],[1]]\n  return %y\n}\n";
+    Arena *arena = arena_new();
+    Ctx cx;
+    Graph *g;
+    double worst;
+    (void)state;
+    ctx_init(&cx);
+    assert_int_equal(graph_parse(&cx, arena, "refused", text, &g), ST_OK);
+    const LibraryCall *call = call_find(arena, g, NULL);
+    assert_non_null(call);
+    assert_int_equal(call_run(&cx, arena, call, 1, &worst), ST_ENV);
+    assert_string_equal(cx.msg, "cublasLtMatmulAlgoGetHeuristic: CUBLAS_STATUS_NOT_SUPPORTED (15)");
+    arena_free(arena);
+}
+
+static void a_library_has_a_name(void **state)
+{
+    char name[64];
+    (void)state;
+    call_cuda[CALL_CUBLASLT]->name(lib[CALL_CUBLASLT], name, sizeof name);
+    assert_string_equal(name, "cublasLt 99.1");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_are_found),
+        cmocka_unit_test(random_products_are_right),
+        cmocka_unit_test(a_refusal_says_why),
+        cmocka_unit_test(a_library_has_a_name),
+    };
+    return cmocka_run_group_tests(tests, open_libraries, close_libraries);
+}
