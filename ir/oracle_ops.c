@@ -214,9 +214,9 @@ Status bound_adding(BoundCall *c, double terms, Span *out)
 }
 
 /* Roundings of a sum do not always go either way: terms that are alike leave the same rest at each
- * sum of one exponent, and these rests add up.  So one such sum is made, in f32 and in a row, and of
- * what it loses under one exponent the magnitudes are added: of terms of all kinds little more than
- * chance would make, of 2500 terms of 1.1 ten times that. */
+ * sum of one exponent, and these rests add up.  So one such sum is made, in f32 and in a row, and
+ * of what it loses under one exponent the magnitudes are added: of terms of all kinds little more
+ * than chance would make, of 2500 terms of 1.1 ten times that. */
 typedef struct Row {
     float sum;
     double rest, drift; /* lost under the sum's exponent, and under those before */

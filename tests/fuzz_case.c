@@ -226,6 +226,16 @@ static void fail_way(FuzzVerdict *v, const FuzzWay *way, FuzzOutcome how, const 
     snprintf(v->text, sizeof v->text, "%s%s", text, more);
 }
 
+/* Threads are the device's own on simt: there a way with more than one goes on in a seeded order and
+ * one with a single thread forward, unless the environment says how all go. */
+static void set_schedule(const FuzzCase *c, const FuzzWay *way)
+{
+    char seed[32];
+    snprintf(seed, sizeof seed, "%u", (unsigned)(c->values * 8 + (unsigned)way->threads));
+    setenv("GTC_SIMT_SCHEDULE", way->threads > 1 ? "seeded" : "forward", 1);
+    setenv("GTC_SIMT_SEED", seed, 1);
+}
+
 /* False when nothing more can be learnt. */
 static bool run_way(Ctx *cx, const FuzzCase *c, const FuzzWay *way, const Reference *ref,
                     FuzzVerdict *v)
@@ -291,8 +301,12 @@ void fuzz_case_run(const FuzzCase *c, FuzzVerdict *v)
     side_check(&cx, c->values);
     Reference *ref = reference_new(&cx, c->g, &ro);
     bool go_on = check_reference(&cx, c, reference_start(ref), v);
-    for (int i = 0; i < c->nway && go_on; i++)
+    const bool free_order = !getenv("GTC_SIMT_SCHEDULE") && !getenv("GTC_SIMT_SEED");
+    for (int i = 0; i < c->nway && go_on; i++) {
+        if (free_order)
+            set_schedule(c, &c->way[i]);
         go_on = run_way(&cx, c, &c->way[i], ref, v);
+    }
     reference_free(ref);
 }
 

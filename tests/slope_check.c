@@ -173,8 +173,8 @@ static Said compare_by(Slopes *s, uint32_t k, const double *u, double width)
     return DIFFERS;
 }
 
-/* Kinks on both sides of a place, some nearer than others, bend nothing and yet move the slope: what
- * a wide difference denies and a narrow one finds is there. */
+/* Kinks on both sides of a place, some nearer than others, bend nothing and yet move the slope:
+ * what a wide difference denies and a narrow one finds is there. */
 static Said compare(Slopes *s, uint32_t k, const double *u)
 {
     const Said said = compare_by(s, k, u, WIDTH);
