@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Scoring.  A batch comes from the loader in chronological order, runs, and its valid rows are
  * turned back into physical units, summed and written.  A class is the largest of its row's
- * values; a single value stands for the second of two classes. */
+ * values; a single value stands for the second of two classes.
+ *
+ * Where a device works by itself it has the next batches while the host looks at one. */
 #include "train/score.h"
 
 #include <math.h>
@@ -10,6 +12,12 @@
 
 #include "ir/base/os.h"
 #include "train/loader.h"
+
+typedef struct Begun { /* a batch that is under way */
+    int rows;
+    int64_t *index;
+    void *y; /* its targets */
+} Begun;
 
 typedef struct Pass {
     Ctx *cx;
@@ -21,7 +29,10 @@ typedef struct Pass {
     int steps;          /* of a row */
     int ntarget, width; /* values of a step's target, of its prediction */
     GtcTensor prediction;
-    void *y;         /* where targets are fetched to: the program's input, or own memory */
+    void *y;         /* of the batch that is looked at */
+    Begun *begun;    /* [depth], a ring */
+    int depth;
+    size_t y_bytes;  /* of a batch */
     MetricsSum *sum; /* NULL: no scores */
     Strbuf *csv;     /* NULL: no lines */
 } Pass;
@@ -136,31 +147,63 @@ static void score_rows(const Pass *p, const int64_t *index, int rows)
     }
 }
 
-static Status score_batches(Pass *p, Loader *l, ScoreStop stop, int64_t *total)
+static Status batch_begin(const Pass *p, Loader *l, Begun *b)
 {
     Ctx *cx = p->cx;
-    void *const *x;
-    int rows;
-    GtcTensor loss;
-    int32_t *valid = session_input(p->s, p->kind, "rows");
-    int32_t *const at = session_at(p->s, p->kind);
+    void *const *x, *const given = session_input(p->s, p->kind, "y");
+    int32_t *const at = session_at(p->s, p->kind),
+                   *const valid = session_input(p->s, p->kind, "rows");
     TRY(session_inputs(cx, p->s, p->kind, &x));
-    TRY(session_feed(cx, p->s, p->d));
-    for (*total = 0;; *total += rows) {
-        if (stop.asked && stop.asked(stop.arg))
-            return FAIL(cx, STOPPED, "stopped by a signal");
-        TRY(loader_next(cx, l, x, p->y, &rows));
-        if (rows == 0)
+    TRY(loader_next(cx, l, x, b->y, &b->rows));
+    if (b->rows == 0)
+        return ST_OK;
+    memcpy(b->index, loader_index(l), sizeof *b->index * (size_t)b->rows);
+    if (given)
+        memcpy(given, b->y, p->y_bytes);
+    if (at)
+        TRY(data_locate(cx, p->d, p->split, loader_index(l), p->s->batch, at));
+    if (valid)
+        *valid = b->rows;
+    return gtc_program_submit(cx, p->s->program[p->kind]);
+}
+
+static Status batch_end(Pass *p, const Begun *b)
+{
+    GtcTensor loss;
+    TRY(gtc_program_collect(p->cx, p->s->program[p->kind]));
+    if (p->sum && session_output(p->s, p->kind, "loss", &loss))
+        metrics_add_loss(p->sum, (double)*(const float *)loss.data, b->rows);
+    p->y = b->y;
+    score_rows(p, b->index, b->rows);
+    return ST_OK;
+}
+
+static Status score_batches(Pass *p, Loader *l, ScoreStop stop, int64_t *total)
+{
+    int64_t begun = 0, ended = 0;
+    bool more = true;
+    *total = 0;
+    TRY(session_feed(p->cx, p->s, p->d));
+    while (more || ended < begun) {
+        const bool stopped = stop.asked && stop.asked(stop.arg);
+        while (more && !stopped && begun - ended < p->depth) {
+            Begun *b = &p->begun[begun % p->depth];
+            TRY(batch_begin(p, l, b));
+            more = b->rows > 0;
+            begun += more;
+        }
+        if (stopped) /* what is under way has to end */
+            for (; ended < begun; ended++)
+                TRY(gtc_program_collect(p->cx, p->s->program[p->kind]));
+        if (stopped)
+            return FAIL(p->cx, STOPPED, "stopped by a signal");
+        if (ended == begun)
             return ST_OK;
-        if (at)
-            TRY(data_locate(cx, p->d, p->split, loader_index(l), p->s->batch, at));
-        if (valid)
-            *valid = rows;
-        TRY(gtc_program_run(cx, p->s->program[p->kind]));
-        if (p->sum && session_output(p->s, p->kind, "loss", &loss))
-            metrics_add_loss(p->sum, (double)*(const float *)loss.data, rows);
-        score_rows(p, loader_index(l), rows);
+        const Begun *b = &p->begun[ended++ % p->depth];
+        TRY(batch_end(p, b));
+        *total += b->rows;
     }
+    return ST_OK;
 }
 
 static Status score_open(Pass *p)
@@ -186,18 +229,26 @@ static Status score_pass(Pass *p, ScoreStop stop, int64_t *rows)
     TRY(score_open(p));
     if (p->csv)
         csv_header(p);
-    const size_t row_bytes = 4 * (size_t)p->steps * (size_t)p->ntarget;
-    void *own = NULL;
-    p->y = session_input(p->s, p->kind, "y");
-    if (!p->y && !(p->y = own = p->cx->os->alloc(row_bytes * (size_t)p->s->batch)))
-        return FAIL(p->cx, MEMORY, "no memory for a batch of targets");
-    Status st = loader_open(p->cx, p->d, p->split, p->s->batch, false, 0, &l);
+    Arena *arena = arena_new();
+    p->depth = gtc_program_depth(p->s->program[p->kind]);
+    p->begun = arena_array(arena, Begun, p->depth);
+    p->y_bytes = 4 * (size_t)p->steps * (size_t)p->ntarget * (size_t)p->s->batch;
+    const size_t index_bytes = sizeof(int64_t) * (size_t)p->s->batch;
+    char *room = p->cx->os->alloc((p->y_bytes + index_bytes) * (size_t)p->depth);
+    Status st = room ? ST_OK : FAIL(p->cx, MEMORY, "no memory for batches of targets");
+    for (int k = 0; k < p->depth && room; k++) {
+        p->begun[k].index = (int64_t *)(void *)(room + index_bytes * (size_t)k);
+        p->begun[k].y = room + index_bytes * (size_t)p->depth + p->y_bytes * (size_t)k;
+    }
+    if (st == ST_OK)
+        st = loader_open(p->cx, p->d, p->split, p->s->batch, false, 0, &l);
     if (st == ST_OK) {
         st = score_batches(p, l, stop, rows);
         loader_close(l);
     }
-    if (own)
-        p->cx->os->release(own);
+    if (room)
+        p->cx->os->release(room);
+    arena_free(arena);
     return st;
 }
 
