@@ -42,15 +42,15 @@ static bool is_alias(Op op)
                             op != OP_gather);
 }
 
-/* last[r]: the last node that reads r's memory; nnode for what an output reads. */
-EvalLives eval_lives(const Graph *g, Arena *arena)
+/* last[r]: the last node that reads r's memory; nnode for what an output that is kept reads. */
+EvalLives eval_lives(const Graph *g, bool keep, Arena *arena)
 {
     const EvalLives lives = { .live = arena_array(arena, bool, g->nnode),
                               .dead_head = arena_array(arena, Ref, g->nnode),
                               .dead_next = arena_array(arena, Ref, g->nnode) };
     Ref *last = arena_array(arena, Ref, g->nnode);
     for (uint32_t i = 0; i < g->nout; i++)
-        last[g->out[i].value] = g->nnode;
+        last[g->out[i].value] = keep ? g->nnode : g->out[i].value;
     for (Ref r = g->nnode; r-- > 1;) {
         const Node *n = &g->node[r];
         lives.live[r] = last[r] != 0;
@@ -75,7 +75,7 @@ Status eval_body_open(Ctx *cx, const Graph *g, EvalBody **out)
     Arena *arena = arena_new();
     EvalBody *b = arena_array(arena, EvalBody, 1);
     *b = (EvalBody){ .cx = cx, .g = g, .arena = arena };
-    b->lives = eval_lives(g, arena);
+    b->lives = eval_lives(g, true, arena);
     b->slot = arena_array(arena, uint32_t, g->nnode);
     b->input_index = arena_array(arena, uint32_t, g->nnode);
     uint32_t most = 0;

@@ -64,9 +64,8 @@ void eval_row(Op op, int64_t n, double *out, const double *const *a, const int64
     row_fn[op](n, out, a, step);
 }
 
-Status eval_elementwise(const Eval *e, const Node *n, const Value *arg, Value *out)
+void eval_elementwise_to(const Node *n, const Value *arg, const Value *out)
 {
-    TRY(value_new(e, &n->type, out));
     const int64_t *stride[NEST_OPERANDS] = { out->stride };
     for (uint32_t k = 0; k < n->nargs; k++)
         stride[k + 1] = arg[k].stride;
@@ -78,5 +77,11 @@ Status eval_elementwise(const Eval *e, const Node *n, const Value *arg, Value *o
             a[k] = arg[k].at + w.off[k + 1];
         row_fn[n->op](w.n, out->at + w.off[0], a, w.step + 1);
     }
+}
+
+Status eval_elementwise(const Eval *e, const Node *n, const Value *arg, Value *out)
+{
+    TRY(value_new(e, &n->type, out));
+    eval_elementwise_to(n, arg, out);
     return ST_OK;
 }

@@ -31,8 +31,28 @@ typedef Status EvalFn(const Eval *e, const Node *n, const Value *arg, Value *out
 EvalFn eval_elementwise;
 extern EvalFn *const eval_fn[OP_COUNT];
 
+/* An elementwise op into memory that is there, packed. */
+void eval_elementwise_to(const Node *n, const Value *arg, const Value *out);
 /* out[i] = the elementwise op of a[k][i * step[k]]; integers are not wrapped. */
 void eval_row(Op op, int64_t n, double *out, const double *const *a, const int64_t *step);
+
+/* A hot loop: compiled for wider vectors as well, the machine's being taken at start-up.  The same
+ * sums in the same order, so the same bits. */
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(GTC_SANITIZE) && defined(__clang__)
+#define EVAL_WIDE __attribute__((target_clones("avx512dq", "avx2", "default")))
+#elif defined(__x86_64__) && defined(__GLIBC__) && !defined(GTC_SANITIZE) && __GNUC__ >= 12
+#define EVAL_WIDE __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
+#else
+#define EVAL_WIDE
+#endif
+
+/* c[batch, m, n] += a b, c packed; the tables say where along each axis the elements of a and b
+ * stand. */
+typedef struct EvalProduct {
+    int64_t batch, m, k, n;
+    const int64_t *a_batch, *a_m, *a_k, *b_batch, *b_k, *b_n;
+} EvalProduct;
+void eval_product(const EvalProduct *p, double *c, const double *a, const double *b);
 
 /* What dies after which node. */
 typedef struct EvalLives {
@@ -40,7 +60,8 @@ typedef struct EvalLives {
     Ref *dead_head; /* by Ref r: the first value to release after r; 0: none */
     Ref *dead_next; /* by Ref: the next of that list */
 } EvalLives;
-EvalLives eval_lives(const Graph *g, Arena *arena);
+/* keep: outputs live to the end, and not only to their last reader or, without one, themselves. */
+EvalLives eval_lives(const Graph *g, bool keep, Arena *arena);
 
 /* A graph made ready to be evaluated many times: what dies after which node. */
 typedef struct EvalBody EvalBody;

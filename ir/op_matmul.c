@@ -2,16 +2,13 @@
 /* matmul: a contraction over any pairs of axes, with batch pairs.
  *
  * The evaluator flattens the axes to (batch, m, k) x (batch, k, n) by one table of offsets for each
- * flattened axis of each operand, so any strided operand (a transpose, a window) is copied block by
- * block into two small packed panels, and the inner loops run over those. */
+ * flattened axis of each operand. */
 #include <string.h>
 
 #include "ir/base/bug.h"
 #include "ir/base/os.h"
 #include "ir/eval_op.h"
 #include "ir/vjp.h"
-
-enum { BLOCK_M = 64, BLOCK_K = 128, NARROW = 8 };
 
 typedef struct Offsets { /* of a flattened group of axes */
     int64_t *at, n;
@@ -51,77 +48,6 @@ static int rest_axes(int rank, int nover, const uint8_t *over, int nbatch, const
     return n;
 }
 
-typedef struct Product {
-    Offsets a_batch, b_batch, a_m, a_k, b_k, b_n;
-    double *a, *b; /* panels: BLOCK_M x BLOCK_K; BLOCK_K x n, or n x BLOCK_K when narrow */
-} Product;
-
-static void pack(double *to, int64_t row_step, int64_t column_step, const double *from,
-                 const int64_t *row, int64_t rows, const int64_t *column, int64_t columns)
-{
-    for (int64_t i = 0; i < rows; i++) {
-        double *t = to + i * row_step;
-        const double *f = from + row[i];
-        for (int64_t j = 0; j < columns; j++)
-            t[j * column_step] = f[column[j]];
-    }
-}
-
-/* c[rows, n] += a[rows, k] * b[k, n] */
-static void multiply_wide(double *restrict c, const double *restrict a, const double *restrict b,
-                          int64_t rows, int64_t kn, int64_t n)
-{
-    for (int64_t i = 0; i < rows; i++) {
-        double *restrict ci = c + i * n;
-        const double *ai = a + i * BLOCK_K;
-        int64_t k = 0;
-        for (; k + 4 <= kn; k += 4) {
-            const double a0 = ai[k], a1 = ai[k + 1], a2 = ai[k + 2], a3 = ai[k + 3];
-            const double *restrict b0 = b + k * n, *restrict b1 = b0 + n;
-            const double *restrict b2 = b1 + n, *restrict b3 = b2 + n;
-            for (int64_t j = 0; j < n; j++)
-                ci[j] += (a0 * b0[j] + a1 * b1[j]) + (a2 * b2[j] + a3 * b3[j]);
-        }
-        for (; k < kn; k++)
-            for (int64_t j = 0; j < n; j++)
-                ci[j] += ai[k] * b[k * n + j];
-    }
-}
-
-/* c[rows, n] += a[rows, k] * b[n, k] */
-static void multiply_narrow(double *restrict c, const double *a, const double *b, int64_t rows,
-                            int64_t kn, int64_t n)
-{
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < n; j++) {
-            const double *ai = a + i * BLOCK_K, *bj = b + j * BLOCK_K;
-            double s0 = 0, s1 = 0;
-            int64_t k = 0;
-            for (; k + 2 <= kn; k += 2) {
-                s0 += ai[k] * bj[k];
-                s1 += ai[k + 1] * bj[k + 1];
-            }
-            if (k < kn)
-                s0 += ai[k] * bj[k];
-            c[i * n + j] += s0 + s1;
-        }
-}
-
-static void multiply(const Product *p, double *c, const double *a, const double *b)
-{
-    const int64_t m = p->a_m.n, n = p->b_n.n, kn = p->a_k.n;
-    const bool narrow = n < NARROW;
-    for (int64_t k = 0; k < kn; k += BLOCK_K) {
-        const int64_t ks = kn - k < BLOCK_K ? kn - k : BLOCK_K;
-        pack(p->b, narrow ? 1 : n, narrow ? BLOCK_K : 1, b, p->b_k.at + k, ks, p->b_n.at, n);
-        for (int64_t i = 0; i < m; i += BLOCK_M) {
-            const int64_t rows = m - i < BLOCK_M ? m - i : BLOCK_M;
-            pack(p->a, BLOCK_K, 1, a, p->a_m.at + i, rows, p->a_k.at + k, ks);
-            (narrow ? multiply_narrow : multiply_wide)(c + i * n, p->a, p->b, rows, ks, n);
-        }
-    }
-}
-
 Status eval_matmul(const Eval *e, const Node *n, const Value *arg, Value *out)
 {
     const int nover = n->attr.contract.nover, nbatch = n->attr.contract.nbatch;
@@ -137,19 +63,14 @@ Status eval_matmul(const Eval *e, const Node *n, const Value *arg, Value *out)
     const int na = rest_axes(a->type.shape.rank, nover, over_a, nbatch, batch_a, rest_a);
     const int nb = rest_axes(b->type.shape.rank, nover, over_b, nbatch, batch_b, rest_b);
     Arena *arena = arena_new();
-    Product p = {
-        .a_batch = offsets_of(arena, a, nbatch, batch_a),
-        .b_batch = offsets_of(arena, b, nbatch, batch_b),
-        .a_m = offsets_of(arena, a, na, rest_a),
-        .a_k = offsets_of(arena, a, nover, over_a),
-        .b_k = offsets_of(arena, b, nover, over_b),
-        .b_n = offsets_of(arena, b, nb, rest_b),
-    };
-    p.a = arena_array(arena, double, BLOCK_M *BLOCK_K);
-    p.b = arena_array(arena, double, BLOCK_K *p.b_n.n);
-    for (int64_t i = 0; i < p.a_batch.n; i++)
-        multiply(&p, out->at + i * p.a_m.n * p.b_n.n, a->at + p.a_batch.at[i],
-                 b->at + p.b_batch.at[i]);
+    const Offsets a_batch = offsets_of(arena, a, nbatch, batch_a);
+    const Offsets b_batch = offsets_of(arena, b, nbatch, batch_b);
+    const Offsets a_m = offsets_of(arena, a, na, rest_a), a_k = offsets_of(arena, a, nover, over_a);
+    const Offsets b_k = offsets_of(arena, b, nover, over_b), b_n = offsets_of(arena, b, nb, rest_b);
+    const EvalProduct p = { .batch = a_batch.n, .m = a_m.n, .k = a_k.n, .n = b_n.n,
+                            .a_batch = a_batch.at, .a_m = a_m.at, .a_k = a_k.at,
+                            .b_batch = b_batch.at, .b_k = b_k.at, .b_n = b_n.at };
+    eval_product(&p, out->at, a->at, b->at);
     arena_free(arena);
     return ST_OK;
 }

@@ -40,12 +40,6 @@ static BoundFn *const bound_fn[OP_COUNT] = {
 #include "ir/ops.def"
 };
 
-enum {
-    SPAN_PLANES = 5,
-    STORED_PLANES = SPAN_PLANES + SPAN_COUNT * ORACLE_SAMPLES, /* without the second copy */
-    PLANES = SPAN_PLANES + COPIES * SPAN_COUNT * ORACLE_SAMPLES,
-};
-
 typedef struct Body {
     Ctx *cx;
     const Graph *g;
@@ -56,14 +50,18 @@ typedef struct Body {
     Bounded *arg; /* of the node at hand */
     Value *ref;   /* likewise */
     uint32_t *input_index;
+    uint32_t *output, *next_output; /* by Ref, by output: an output of that value, plus 1; or 0 */
 } Body;
+
+/* Given each output when it is known; may take memory that v owns. */
+typedef Status TakeFn(void *to, uint32_t output, Bounded *v);
 
 static Body *body_open(Ctx *cx, const Graph *g)
 {
     Arena *arena = arena_new();
     Body *b = arena_array(arena, Body, 1);
     uint32_t most = 0;
-    *b = (Body){ .cx = cx, .g = g, .arena = arena, .lives = eval_lives(g, arena) };
+    *b = (Body){ .cx = cx, .g = g, .arena = arena, .lives = eval_lives(g, false, arena) };
     b->slot = arena_array(arena, uint32_t, g->nnode);
     b->input_index = arena_array(arena, uint32_t, g->nnode);
     for (Ref r = 1; r < g->nnode; r++) {
@@ -73,6 +71,12 @@ static Body *body_open(Ctx *cx, const Graph *g)
     }
     for (uint32_t i = 0; i < g->ninput; i++)
         b->input_index[g->input[i]] = i;
+    b->output = arena_array(arena, uint32_t, g->nnode);
+    b->next_output = arena_array(arena, uint32_t, g->nout);
+    for (uint32_t i = g->nout; i-- > 0;) {
+        b->next_output[i] = b->output[g->out[i].value];
+        b->output[g->out[i].value] = i + 1;
+    }
     b->value = arena_array(arena, Bounded, b->nslot);
     b->arg = arena_array(arena, Bounded, most);
     b->ref = arena_array(arena, Value, most);
@@ -86,27 +90,28 @@ static void body_close(Body *b)
 
 /* ------------------------------------------------------------ planes */
 
-static Value *plane(Bounded *v, int i)
+Value *bound_plane(Bounded *v, int i)
 {
+    enum { FIRST_SAMPLE = 1 + 2 * SPAN_COUNT };
     if (i == 0)
         return &v->ref;
-    if (i >= SPAN_PLANES)
-        return &v->sample[0][0][0] + (i - SPAN_PLANES);
+    if (i >= FIRST_SAMPLE)
+        return &v->sample[0][0][0] + (i - FIRST_SAMPLE);
     return i % 2 ? &v->span[i / 2].lo : &v->span[i / 2 - 1].hi;
 }
 
 static Bounded borrowed(const Bounded *from)
 {
     Bounded v = *from;
-    for (int i = 0; i < PLANES; i++)
-        plane(&v, i)->own = NULL;
+    for (int i = 0; i < BOUND_PLANES; i++)
+        bound_plane(&v, i)->own = NULL;
     return v;
 }
 
 static void release(Ctx *cx, Bounded *v)
 {
-    for (int i = 0; i < PLANES; i++)
-        cx->os->release(plane(v, i)->own);
+    for (int i = 0; i < BOUND_PLANES; i++)
+        cx->os->release(bound_plane(v, i)->own);
     *v = (Bounded){ 0 };
 }
 
@@ -140,8 +145,8 @@ static void share_samples(Ctx *cx, Bounded *v, int which, bool with_ref)
 /* Of a value that stands in memory everybody reads the same. */
 static void store(Bounded *v)
 {
-    for (int i = STORED_PLANES; i < PLANES; i++)
-        *plane(v, i) = view(plane(v, i - SPAN_COUNT * ORACLE_SAMPLES));
+    for (int i = STORED_PLANES; i < BOUND_PLANES; i++)
+        *bound_plane(v, i) = view(bound_plane(v, i - SPAN_COUNT * ORACLE_SAMPLES));
 }
 
 static void make_exact(Ctx *cx, Bounded *v)
@@ -158,7 +163,11 @@ static bool same(const Value *a, const Value *b)
 {
     Nest w;
     const int64_t *const stride[] = { a->stride, b->stride };
-    for (nest_start(&w, &a->type.shape, 2, stride); w.more; nest_next(&w))
+    Shape shape = a->type.shape;
+    for (int i = 0; i < shape.rank; i++)
+        if (shape.dim[i] > 1 && a->stride[i] == 0 && b->stride[i] == 0)
+            shape.dim[i] = 1;
+    for (nest_start(&w, &shape, 2, stride); w.more; nest_next(&w))
         for (int64_t i = 0; i < w.n; i++) {
             const double x = a->at[w.off[0] + i * w.step[0]], y = b->at[w.off[1] + i * w.step[1]];
             if (x != y && !(isnan(x) && isnan(y)))
@@ -182,7 +191,7 @@ static void tighten(Ctx *cx, Bounded *v)
 
 /* ------------------------------------------------------------ one node */
 
-static Sure least_sure(const Bounded *v, uint32_t n)
+Sure bound_least_sure(const Bounded *v, uint32_t n)
 {
     Sure sure = SURE_EXACT;
     for (uint32_t i = 0; i < n; i++)
@@ -210,7 +219,7 @@ static Status add_spans(BoundCall *c, int64_t count, Bounded *out)
     const Node *n = c->n;
     TRY(bound_fn[n->op](c, &out->span[SPAN_ALL]));
     out->sure = SURE_DECIDED;
-    if (least_sure(c->arg, n->nargs) != SURE_OPEN && !c->undecided) {
+    if (bound_least_sure(c->arg, n->nargs) != SURE_OPEN && !c->undecided) {
         share_span(c->e->cx, out, SPAN_DECIDED, &out->span[SPAN_ALL]);
         return ST_OK;
     }
@@ -227,7 +236,7 @@ static Status add_spans(BoundCall *c, int64_t count, Bounded *out)
 static Status bound_result(const Eval *e, const Node *n, const Bounded *arg, Value *ref,
                            Bounded *out)
 {
-    BoundCall c = { .e = e, .n = n, .arg = arg, .ref = &out->ref };
+    BoundCall c = { .e = e, .n = n, .self = (Ref)(n - e->g->node), .arg = arg, .ref = &out->ref };
     Arena *scratch = arena_new();
     gtc_assert(bound_fn[n->op], "the oracle has no bound for %s", op_info[n->op].name);
     const int64_t count = computes(n) ? shape_count(&n->type.shape) : 0;
@@ -276,48 +285,139 @@ static Status bound_node(Body *b, const Eval *e, Ref r, const Bounded *in)
     return bound_result(e, n, b->arg, b->ref, out);
 }
 
-/* Planes in an arena, those that are views of others in v shared as well. */
-static Bounded kept(Arena *arena, Bounded *v)
+/* ------------------------------------------------------------ chains */
+
+enum { MOST_LINKS = 64, CHAIN_LEAST = 2048 }; /* elements: of less, blocks are not worth it */
+
+typedef struct Chain {
+    BoundLink link[MOST_LINKS];
+    Sure sure[MOST_LINKS]; /* of its arguments */
+    int n;
+} Chain;
+
+static int find_link(const Chain *c, Ref r)
 {
-    Bounded k = { .sure = v->sure };
-    for (int i = 0; i < STORED_PLANES; i++) {
-        const Value *from = plane(v, i);
-        Value *to = plane(&k, i);
-        for (int j = 0; j < i && !to->at; j++)
-            if (plane(v, j)->at == from->at && v->sure != SURE_OPEN)
-                *to = *plane(&k, j);
-        if (to->at)
-            continue;
-        *to =
-            value_packed(&v->ref.type, arena_array(arena, double, shape_count(&v->ref.type.shape)));
-        value_copy(to, from);
-    }
-    store(&k);
-    return k;
+    for (int i = 0; i < c->n; i++)
+        if (c->link[i].self == r)
+            return i;
+    return -1;
 }
 
-/* Output i is written, packed, to the planes of dst[i]; arena: dst[i] is made there. */
-static Status body_run(Body *b, const Bounded *in, Bounded *dst, Arena *arena)
+static bool reads_links(const Chain *c, const Node *n)
+{
+    for (uint32_t k = 0; k < n->nargs; k++)
+        if (find_link(c, n->arg[k]) >= 0)
+            return true;
+    return false;
+}
+
+/* Makes r the next link, when it can be one. */
+static bool add_link(Body *b, Chain *c, Ref r)
+{
+    const Node *n = &b->g->node[r];
+    if (c->n == MOST_LINKS || op_info[n->op].cls != CLASS_ELEMENTWISE ||
+        (c->n > 0 && !shape_eq(&n->type.shape, &c->link[0].n->type.shape)))
+        return false;
+    BoundLink *l = &c->link[c->n];
+    Sure *sure = &c->sure[c->n];
+    *l = (BoundLink){ .n = n, .self = r };
+    *sure = SURE_DECIDED; /* it rounds */
+    for (uint32_t k = 0; k < n->nargs; k++) {
+        const int from = find_link(c, n->arg[k]);
+        const Bounded *arg = &b->value[b->slot[n->arg[k]]];
+        l->arg[k] = from < 0 ? arg : NULL;
+        l->from[k] = from;
+        const Sure of = from < 0 ? arg->sure : c->sure[from];
+        *sure = of > *sure ? of : *sure;
+    }
+    c->n += bound_can_link(b->g, n, *sure);
+    return c->n > 0 && c->link[c->n - 1].self == r;
+}
+
+/* What may be computed before the links that it stands behind, as it costs and holds little. */
+static bool comes_first(const Body *b, const Chain *c, Ref r)
+{
+    const Node *n = &b->g->node[r];
+    const uint8_t cls = op_info[n->op].cls;
+    const bool one = cls != CLASS_REGION && shape_count(&n->type.shape) == 1;
+    return (one || cls == CLASS_VIEW || cls == CLASS_TUPLE || n->op == OP_const ||
+            n->op == OP_input) &&
+           !reads_links(c, n);
+}
+
+/* A value that dies before node `end` is read by links alone. */
+static void drop_inner(const Body *b, Chain *c, Ref end)
+{
+    for (Ref r = c->link[0].self; r < end; r++)
+        for (Ref dead = b->lives.dead_head[r]; dead != 0; dead = b->lives.dead_next[dead]) {
+            const int i = find_link(c, dead);
+            if (i >= 0 && !b->output[dead])
+                c->link[i].out = NULL;
+        }
+}
+
+/* The chain that begins at *r, with the nodes between its links; *r: the last of these nodes.
+ * Does nothing when none begins there. */
+static Status run_chain(Body *b, const Eval *e, Ref *r, const Bounded *in, bool *ran)
+{
+    Chain c = { .n = 0 };
+    Ref end = *r + 1;
+    *ran = shape_count(&b->g->node[*r].type.shape) >= CHAIN_LEAST && add_link(b, &c, *r);
+    if (!*ran)
+        return ST_OK;
+    for (; end < b->g->nnode; end++) {
+        if (!b->lives.live[end] || add_link(b, &c, end))
+            continue;
+        if (!comes_first(b, &c, end))
+            break;
+        TRY(bound_node(b, e, end, in));
+    }
+    for (int i = 0; i < c.n; i++)
+        c.link[i].out = &b->value[b->slot[c.link[i].self]];
+    drop_inner(b, &c, end);
+    TRY(bound_chain(e, c.link, c.n));
+    for (int i = 0; i < c.n; i++)
+        if (c.link[i].out)
+            tighten(b->cx, c.link[i].out);
+    *r = end - 1;
+    return ST_OK;
+}
+
+/* What nobody reads behind node `last`, and somebody read from `first` on. */
+static void release_dead(Body *b, Ref first, Ref last)
+{
+    for (Ref r = first; r <= last; r++)
+        for (Ref dead = b->lives.dead_head[r]; dead != 0; dead = b->lives.dead_next[dead])
+            for (uint32_t i = 0; i < graph_result_count(b->g, dead); i++)
+                release(b->cx, &b->value[b->slot[dead] + i]);
+}
+
+static Status take_outputs(Body *b, Ref first, Ref last, TakeFn *take, void *to)
+{
+    for (Ref r = first; r <= last; r++)
+        for (uint32_t o = b->output[r]; o != 0; o = b->next_output[o - 1])
+            TRY(take(to, o - 1, &b->value[b->slot[r]]));
+    return ST_OK;
+}
+
+static Status body_run(Body *b, const Bounded *in, TakeFn *take, void *to)
 {
     const Eval e = { .cx = b->cx, .mode = EVAL_F64, .g = b->g };
     Status status = ST_OK;
     memset(b->value, 0, b->nslot * sizeof *b->value);
-    for (Ref r = 1; r < b->g->nnode && status == ST_OK; r++) {
+    for (Ref r = 1, last = 1; r < b->g->nnode && status == ST_OK; r = last + 1) {
+        bool ran = false;
+        last = r;
         if (!b->lives.live[r])
             continue;
-        status = bound_node(b, &e, r, in);
+        status = run_chain(b, &e, &last, in, &ran);
+        if (status == ST_OK && !ran)
+            status = bound_node(b, &e, r, in);
         if (status != ST_OK && b->cx->node == 0)
             b->cx->node = r;
-        for (Ref dead = b->lives.dead_head[r]; dead != 0; dead = b->lives.dead_next[dead])
-            for (uint32_t i = 0; i < graph_result_count(b->g, dead); i++)
-                release(b->cx, &b->value[b->slot[dead] + i]);
-    }
-    for (uint32_t i = 0; i < b->g->nout && status == ST_OK; i++) {
-        Bounded *v = &b->value[b->slot[b->g->out[i].value]];
-        if (arena)
-            dst[i] = kept(arena, v);
-        for (int k = 0; k < STORED_PLANES && !arena; k++)
-            value_copy(plane(&dst[i], k), plane(v, k));
+        if (status == ST_OK)
+            status = take_outputs(b, r, last, take, to);
+        release_dead(b, r, last);
     }
     for (uint32_t i = 0; i < b->nslot; i++)
         release(b->cx, &b->value[i]);
@@ -330,7 +430,7 @@ static Status planes_new(const Eval *e, const Type *type, Bounded *v)
 {
     v->sure = SURE_OPEN;
     for (int i = 0; i < STORED_PLANES; i++)
-        TRY(value_new(e, type, plane(v, i)));
+        TRY(value_new(e, type, bound_plane(v, i)));
     store(v);
     return ST_OK;
 }
@@ -349,9 +449,9 @@ static Status results_new(const Eval *e, const Node *n, uint32_t count, Bounded 
 static Bounded step_of(Bounded *v, int64_t t, const Type *type)
 {
     Bounded step = { .sure = v->sure };
-    for (int i = 0; i < PLANES; i++) {
-        const Value *x = plane(v, i);
-        Value *s = plane(&step, i);
+    for (int i = 0; i < BOUND_PLANES; i++) {
+        const Value *x = bound_plane(v, i);
+        Value *s = bound_plane(&step, i);
         *s = (Value){ .type = *type, .at = x->at + t * x->stride[0] };
         memcpy(s->stride, x->stride + 1, (MAX_RANK - 1) * sizeof *s->stride);
     }
@@ -367,8 +467,16 @@ typedef struct Loop {
 static void copy_planes(Bounded *to, Bounded *from)
 {
     for (int i = 0; i < STORED_PLANES; i++)
-        value_copy(plane(to, i), plane(from, i));
+        value_copy(bound_plane(to, i), bound_plane(from, i));
     to->sure = from->sure;
+}
+
+static Status take_step(void *to, uint32_t output, Bounded *v)
+{
+    Bounded *dst = (Bounded *)to + output;
+    for (int i = 0; i < STORED_PLANES; i++)
+        value_copy(bound_plane(dst, i), bound_plane(v, i));
+    return ST_OK;
 }
 
 static Status loop_run(const Eval *e, const Node *n, const Bounded *arg, Bounded *out, Loop *w)
@@ -395,7 +503,7 @@ static Status loop_run(const Eval *e, const Node *n, const Bounded *arg, Bounded
         }
         for (uint32_t i = ncarry; i < g->nout; i++)
             w->dst[i] = step_of(&out[i], t, &g->node[g->out[i].value].type);
-        TRY(body_run(w->body, w->in, w->dst, NULL));
+        TRY(body_run(w->body, w->in, take_step, w->dst));
         for (uint32_t i = 0; i < ncarry; i++)
             to[i].sure = SURE_OPEN;
     }
@@ -424,16 +532,49 @@ static Status bound_scan(const Eval *e, const Node *n, const Bounded *arg, Bound
     return status;
 }
 
+typedef struct Results { /* of a fusion */
+    const Eval *e;
+    Bounded *out;
+} Results;
+
+static bool is_view_of(const Value *a, const Value *b)
+{
+    return a->at == b->at && memcmp(a->stride, b->stride, sizeof a->stride) == 0;
+}
+
+/* What v owns becomes the result's, but for the second copy; what it borrows is copied, unless it
+ * is another plane of v which nothing gives back before it. */
+static Status take_result(void *to, uint32_t output, Bounded *v)
+{
+    const Results *w = to;
+    Bounded *out = &w->out[output];
+    out->sure = v->sure;
+    for (int i = 0; i < STORED_PLANES; i++)
+        if (bound_plane(v, i)->own) {
+            *bound_plane(out, i) = *bound_plane(v, i);
+            bound_plane(v, i)->own = NULL;
+        }
+    for (int i = 0; i < STORED_PLANES; i++) {
+        const Value *from = bound_plane(v, i);
+        Value *plane = bound_plane(out, i);
+        for (int j = 0; j < (v->sure == SURE_OPEN ? 1 : STORED_PLANES) && !plane->at; j++)
+            if (bound_plane(out, j)->own && is_view_of(from, bound_plane(v, j)))
+                *plane = view(bound_plane(out, j));
+        if (plane->at)
+            continue;
+        TRY(value_new(w->e, &v->ref.type, plane));
+        value_copy(plane, from);
+    }
+    store(out);
+    return ST_OK;
+}
+
 static Status bound_fusion(const Eval *e, const Node *n, const Bounded *arg, Bounded *out)
 {
-    const uint32_t nout = n->attr.fusion.body->nout;
     Body *body = body_open(e->cx, n->attr.fusion.body);
-    Status status = results_new(e, n, nout, out);
-    if (status == ST_OK)
-        status = body_run(body, arg, out, NULL);
+    Results w = { e, out };
+    const Status status = body_run(body, arg, take_result, &w);
     body_close(body);
-    for (uint32_t i = 0; i < nout && status == ST_OK; i++)
-        tighten(e->cx, &out[i]);
     return status;
 }
 
@@ -503,24 +644,85 @@ static OracleTensor tensor_of(const Bounded *v, Tensor rounded)
     return t;
 }
 
-Status oracle_graph(Ctx *cx, const Graph *g, Arena *arena, const OracleTensor *in,
-                    OracleTensor *out)
+/* Packed planes of v: those that are packed already, unless all are to be copied; the others in
+ * an arena, where equal ones are one. */
+static Bounded packed_planes(Arena *arena, Bounded *v, bool copy)
+{
+    Bounded p = { .sure = v->sure };
+    const int64_t count = shape_count(&v->ref.type.shape);
+    for (int i = 0; i < STORED_PLANES; i++) {
+        const Value *from = bound_plane(v, i), packed = value_packed(&v->ref.type, from->at);
+        Value *to = bound_plane(&p, i);
+        if (!copy && memcmp(packed.stride, from->stride, sizeof packed.stride) == 0)
+            *to = packed;
+        for (int j = 0; j < i && !to->at; j++)
+            if (is_view_of(bound_plane(v, j), from))
+                *to = *bound_plane(&p, j);
+        if (to->at)
+            continue;
+        *to = value_packed(&v->ref.type, arena_array(arena, double, count));
+        value_copy(to, from);
+    }
+    return p;
+}
+
+typedef struct Taking {
+    const Tensor *rounded; /* by output */
+    OracleTake *take;
+    void *to;
+} Taking;
+
+static Status take_output(void *to, uint32_t output, Bounded *v)
+{
+    const Taking *w = to;
+    Arena *arena = arena_new();
+    const Bounded packed = packed_planes(arena, v, false);
+    const OracleTensor t = tensor_of(&packed, w->rounded[output]);
+    const Status status = w->take(w->to, output, &t);
+    arena_free(arena);
+    return status;
+}
+
+Status oracle_outputs(Ctx *cx, const Graph *g, const OracleTensor *in, OracleTake *take, void *to)
 {
     Body *b = body_open(cx, g);
     Tensor *rounded_in = arena_array(b->arena, Tensor, g->ninput);
     Tensor *rounded = arena_array(b->arena, Tensor, g->nout);
     Bounded *from = arena_array(b->arena, Bounded, g->ninput);
-    Bounded *to = arena_array(b->arena, Bounded, g->nout);
     for (uint32_t i = 0; i < g->ninput; i++) {
         rounded_in[i] = in[i].rounded;
         from[i] = planes_of(&in[i]);
         tighten(cx, &from[i]);
     }
-    Status status = eval_graph(cx, g, EVAL_ROUND, arena, rounded_in, rounded);
+    Taking taking = { rounded, take, to };
+    Status status = eval_graph(cx, g, EVAL_ROUND, b->arena, rounded_in, rounded);
     if (status == ST_OK)
-        status = body_run(b, from, to, arena);
-    for (uint32_t i = 0; i < g->nout && status == ST_OK; i++)
-        out[i] = tensor_of(&to[i], rounded[i]);
+        status = body_run(b, from, take_output, &taking);
     body_close(b);
     return status;
+}
+
+typedef struct Keeping {
+    Arena *arena;
+    OracleTensor *out;
+} Keeping;
+
+/* Planes that are one stay one. */
+static Status keep_output(void *to, uint32_t output, const OracleTensor *t)
+{
+    const Keeping *w = to;
+    Bounded planes = planes_of(t);
+    const Bounded copy = packed_planes(w->arena, &planes, true);
+    Tensor rounded = tensor_new(w->arena, t->rounded.type);
+    memcpy(rounded.at, t->rounded.at,
+           (size_t)shape_count(&rounded.type.shape) * sizeof *rounded.at);
+    w->out[output] = tensor_of(&copy, rounded);
+    return ST_OK;
+}
+
+Status oracle_graph(Ctx *cx, const Graph *g, Arena *arena, const OracleTensor *in,
+                    OracleTensor *out)
+{
+    Keeping keeping = { arena, out };
+    return oracle_outputs(cx, g, in, keep_output, &keeping);
 }

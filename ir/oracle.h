@@ -29,6 +29,11 @@ OracleTensor oracle_exact(Arena *arena, const Tensor *t);
 Status oracle_graph(Ctx *cx, const Graph *g, Arena *arena, const OracleTensor *in,
                     OracleTensor *out);
 
+/* The same, each output by itself as soon as it is known, and gone after the call: 37 numbers an
+ * element are too much to keep of a large model.  In the order of the nodes. */
+typedef Status OracleTake(void *to, uint32_t output, const OracleTensor *t);
+Status oracle_outputs(Ctx *cx, const Graph *g, const OracleTensor *in, OracleTake *take, void *to);
+
 typedef struct OracleLimits { /* { 0 }: every test on */
     bool skip_bound, skip_rmse;
 } OracleLimits;

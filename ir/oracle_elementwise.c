@@ -18,6 +18,7 @@
  * To add an op: a row.  Without it ROW_name is not declared and this file does not compile. */
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "ir/base/os.h"
 #include "ir/oracle_op.h"
@@ -125,8 +126,8 @@ void bound_settle(double ref, bool certain, double *lo, double *hi)
         bound_anything(lo, hi);
         return;
     }
-    *lo = fmin(*lo, ref);
-    *hi = fmax(*hi, ref);
+    *lo = bound_min(*lo, ref);
+    *hi = bound_max(*hi, ref);
 }
 
 /* ------------------------------------------------------------ one run of elements */
@@ -168,21 +169,25 @@ static void run_rises(const Run *w, const char *sign)
     row_of_ends(w, upper, w->hi);
 }
 
+/* Both NaN where x is. */
+EVAL_WIDE
+static void stretch(double *restrict lo, double *restrict hi, const double *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const double less = x[i] < lo[i] ? x[i] : lo[i], more = x[i] > hi[i] ? x[i] : hi[i];
+        lo[i] = x[i] != x[i] ? x[i] : less;
+        hi[i] = x[i] != x[i] ? x[i] : more;
+    }
+}
+
 static void run_corners(const Run *w)
 {
-    double corner[4][RUN];
-    for (unsigned k = 0; k < 4; k++)
-        row_of_ends(w, k, corner[k]);
-    for (int64_t i = 0; i < w->n; i++) {
-        w->lo[i] = w->hi[i] = corner[0][i];
-        for (int k = 1; k < 4; k++) {
-            if (isnan(corner[k][i]))
-                w->lo[i] = w->hi[i] = NAN;
-            if (corner[k][i] < w->lo[i])
-                w->lo[i] = corner[k][i];
-            if (corner[k][i] > w->hi[i])
-                w->hi[i] = corner[k][i];
-        }
+    double corner[RUN];
+    row_of_ends(w, 0, w->lo);
+    memcpy(w->hi, w->lo, (size_t)w->n * sizeof *w->hi);
+    for (unsigned k = 1; k < 4; k++) {
+        row_of_ends(w, k, corner);
+        stretch(w->lo, w->hi, corner, w->n);
     }
     if (w->c->n->op != OP_mul || w->c->n->arg[0] != w->c->n->arg[1])
         return;
@@ -191,7 +196,7 @@ static void run_corners(const Run *w)
         if (!(w->lo[i] < 0))
             continue;
         w->lo[i] = 0;
-        w->hi[i] = fmax(lo * lo, hi * hi);
+        w->hi[i] = bound_max(lo * lo, hi * hi);
     }
 }
 
@@ -210,8 +215,8 @@ static void run_wave(const Run *w)
     for (int64_t i = 0; i < w->n; i++) {
         const double width = end_at(w, 1, i) - end_at(w, 0, i);
         const bool any = isnan(w->ref[i]) || isnan(width);
-        w->lo[i] = any ? w->ref[i] : fmax(-1, w->ref[i] - width);
-        w->hi[i] = any ? w->ref[i] : fmin(1, w->ref[i] + width);
+        w->lo[i] = any ? w->ref[i] : bound_max(-1, w->ref[i] - width);
+        w->hi[i] = any ? w->ref[i] : bound_min(1, w->ref[i] + width);
         if (isinf(width)) /* of something without an end there is no sine: NaN */
             bound_anything(&w->lo[i], &w->hi[i]);
     }
@@ -222,7 +227,7 @@ static void run_abs(const Run *w)
     for (int64_t i = 0; i < w->n; i++) {
         const double lo = end_at(w, 0, i), hi = end_at(w, 1, i);
         w->lo[i] = isnan(lo) || isnan(hi) ? NAN : lo > 0 ? lo : hi < 0 ? -hi : 0;
-        w->hi[i] = isnan(lo) || isnan(hi) ? NAN : fmax(-lo, hi);
+        w->hi[i] = isnan(lo) || isnan(hi) ? NAN : bound_max(-lo, hi);
     }
 }
 
@@ -280,8 +285,8 @@ static void run_select(const Run *w)
         } else if (isnan(lo1) || isnan(hi1) || isnan(lo2) || isnan(hi2)) {
             bound_anything(&w->lo[i], &w->hi[i]);
         } else {
-            w->lo[i] = fmin(lo1, lo2);
-            w->hi[i] = fmax(hi1, hi2);
+            w->lo[i] = bound_min(lo1, lo2);
+            w->hi[i] = bound_max(hi1, hi2);
         }
         w->c->undecided |= surely != possibly && (lo1 != lo2 || hi1 != hi2);
     }
@@ -349,9 +354,55 @@ static void finish_integers(const Run *w, DType dt)
             bound_anything(&w->lo[i], &w->hi[i]);
         bound_settle(w->ref[i], false, &w->lo[i], &w->hi[i]);
         if (dt == DT_BOOL) {
-            w->lo[i] = fmax(w->lo[i], 0);
-            w->hi[i] = fmin(w->hi[i], 1);
+            w->lo[i] = bound_max(w->lo[i], 0);
+            w->hi[i] = bound_min(w->hi[i], 1);
         }
+    }
+}
+
+/* Whether all ends are numbers that no rounding makes infinite. */
+EVAL_WIDE
+static bool all_ordinary(const double *restrict lo, const double *restrict hi,
+                         const double *restrict ref, int64_t n, double most)
+{
+    int64_t odd = 0;
+    for (int64_t i = 0; i < n; i++)
+        odd += !(fabs(lo[i]) <= most) | !(fabs(hi[i]) <= most) | !(fabs(ref[i]) <= most);
+    return odd == 0;
+}
+
+/* Whether no argument may be anything. */
+static bool all_certain(const Run *w)
+{
+    int64_t odd = 0;
+    for (uint32_t k = 0; k < w->c->n->nargs; k++) {
+        const double *lo = w->end[2 * k], *hi = w->end[2 * k + 1];
+        const int64_t lo_step = w->step[2 * k], hi_step = w->step[2 * k + 1];
+        for (int64_t i = 0; i < w->n; i++)
+            odd += (lo[i * lo_step] == -INFINITY) & (hi[i * hi_step] == INFINITY);
+    }
+    return odd == 0;
+}
+
+/* What finish_floats does, of ordinary numbers in f32. */
+EVAL_WIDE
+static void finish_ordinary(double *restrict lo, double *restrict hi, double *restrict noise,
+                            const double *restrict ref, int64_t n, double ulp)
+{
+    const Rounding r = bound_rounding(DT_F32);
+    const double unit = 2 * ulp * r.unit, tiny = r.tiny;
+    const bool still = ulp == 0, exact = ulp <= .5; /* when its result needs no rounding */
+    for (int64_t i = 0; i < n; i++) {
+        const double x = ref[i], low = lo[i] < x ? lo[i] : x, high = hi[i] > x ? hi[i] : x;
+        const bool point = (lo[i] == hi[i]) & (lo[i] == x);
+        const bool keep = still | (point & exact & ((double)(float)x == x));
+        const bool zero = (low == 0) & (high == 0);
+        const double down = low - (unit * fabs(low) + tiny), up = high + (unit * fabs(high) + tiny);
+        const double below = ((low >= 0) & (down < 0)) ? 0 : down;
+        const double above = ((high <= 0) & (up > 0)) ? 0 : up;
+        lo[i] = (keep | zero) ? low : below;
+        hi[i] = (keep | zero) ? high : above;
+        noise[i] = keep ? 0 : unit * fabs(x) + tiny;
     }
 }
 
@@ -359,6 +410,11 @@ static void finish_floats(const Run *w, DType dt, double ulp)
 {
     const Rounding r = bound_rounding(dt);
     const bool picks = rules[w->c->n->op].way == SELECT;
+    if (dt == DT_F32 && all_ordinary(w->lo, w->hi, w->ref, w->n, r.most / 2) &&
+        (picks || all_certain(w))) {
+        finish_ordinary(w->lo, w->hi, w->noise, w->ref, w->n, ulp);
+        return;
+    }
     for (int64_t i = 0; i < w->n; i++) {
         const double ref = w->ref[i];
         double *lo = &w->lo[i], *hi = &w->hi[i];
@@ -518,8 +574,8 @@ static Status equal_to_extremum(BoundCall *c, Span *out)
             .c = c, .n = n, .ref = c->ref->at, .lo = out->lo.at, .hi = out->hi.at, .other = c->other
         };
         for (int64_t i = 0; i < n; i++) { /* NaN equals nothing */
-            whole.lo[i] = fmin(whole.lo[i], whole.ref[i]);
-            whole.hi[i] = fmax(whole.hi[i], whole.ref[i]);
+            whole.lo[i] = bound_min(whole.lo[i], whole.ref[i]);
+            whole.hi[i] = bound_max(whole.hi[i], whole.ref[i]);
             whole.other[i] = NAN;
         }
         take_decisions(&whole);
@@ -528,11 +584,23 @@ static Status equal_to_extremum(BoundCall *c, Span *out)
     return ST_OK;
 }
 
+bool bound_can_link(const Graph *g, const Node *n, Sure args)
+{
+    if (op_info[n->op].cls != CLASS_ELEMENTWISE || !dtype_is_float(n->type.dt))
+        return false;
+    const Way way = rules[n->op].way;
+    if (way == CAST)
+        return dtype_is_float(g->node[n->arg[0]].type.dt);
+    return way == SELECT ? args == SURE_OPEN : way != STEP && way != COMPARE && way != EQUAL;
+}
+
 Status bound_elementwise(BoundCall *c, Span *out)
 {
     const Node *n = c->n;
-    TRY(value_new(c->e, &n->type, &out->lo));
-    TRY(value_new(c->e, &n->type, &out->hi));
+    if (!out->lo.at) {
+        TRY(value_new(c->e, &n->type, &out->lo));
+        TRY(value_new(c->e, &n->type, &out->hi));
+    }
     const int64_t *stride[NEST_OPERANDS] = { out->lo.stride };
     const Value *end[2 * MOST_ARGS];
     const int nends = 2 * (int)n->nargs;
@@ -551,7 +619,7 @@ Status bound_elementwise(BoundCall *c, Span *out)
                         .lo = out->lo.at + to,
                         .hi = out->hi.at + to,
                         .noise = c->noise + to,
-                        .other = c->other + to };
+                        .other = c->other ? c->other + to : NULL };
             for (int k = 0; k < nends; k++) {
                 run.step[k] = w.step[k + 1];
                 run.end[k] = end[k]->at + w.off[k + 1] + at * w.step[k + 1];

@@ -31,6 +31,12 @@ typedef struct Bounded {
     Sure sure;
 } Bounded;
 
+enum {
+    STORED_PLANES = 1 + 2 * SPAN_COUNT + SPAN_COUNT * ORACLE_SAMPLES, /* without the second copy */
+    BOUND_PLANES = STORED_PLANES + SPAN_COUNT * ORACLE_SAMPLES,
+};
+Value *bound_plane(Bounded *v, int i); /* ref, the spans' ends, the samples */
+
 /* The span of one op's result around ref (evaluated, rounded when it is an integer): of shape
  * n->type.  Under SPAN_DECIDED a decision is taken from ref; under SPAN_ALL a function says in
  * `undecided` that one is open.
@@ -40,7 +46,8 @@ typedef struct Bounded {
  * bends inside the interval, so that a sample may stand anywhere in it. */
 typedef struct BoundCall {
     const Eval *e;
-    const Node *n;
+    const Node *n; /* of a block of an elementwise op: a copy with the block's shape */
+    Ref self;
     const Bounded *arg;
     const Value *ref;
     int which;
@@ -53,6 +60,7 @@ typedef struct BoundCall {
 
 enum { ANYWHERE = -1 };
 
+/* An elementwise op writes to the span and the samples that are there, else to new ones. */
 typedef Status BoundFn(BoundCall *c, Span *out);
 
 /* One function an op: bound_elementwise with a row in oracle_elementwise.c, or its own.  The ops
@@ -76,6 +84,18 @@ typedef Status BoundFn(BoundCall *c, Span *out);
 #undef BOUND_DECLARE_GRADIENT
 BoundFn bound_elementwise;
 
+/* Elementwise ops of one shape that read one another, as the update of a parameter: computed block
+ * by block, so that what only they read is never whole (oracle_chain.c). */
+typedef struct BoundLink {
+    const Node *n;
+    Ref self;
+    const Bounded *arg[3]; /* NULL: what link from[i] gives */
+    int from[3];
+    Bounded *out; /* NULL: nothing but links read it */
+} BoundLink;
+bool bound_can_link(const Graph *g, const Node *n, Sure args);
+Status bound_chain(const Eval *e, const BoundLink *link, int nlink);
+
 /* Both ends by the op's own evaluator: right for what only moves elements, or is monotone. */
 Status bound_ends(BoundCall *c, Span *out);
 
@@ -93,9 +113,13 @@ Rounding bound_rounding(DType dt);
 /* Widens [lo, hi] by `error` units of `scale` (NAN: of the element itself), and by a store.  With a
  * scale it is a sum of `error` terms, each of which, and each sum on the way, may be flushed. */
 void bound_widen(const Rounding *r, double error, double scale, double *lo, double *hi);
+/* fmax and fmin, which no compiler inlines. */
+static inline double bound_max(double x, double y) { return x >= y || y != y ? x : y; }
+static inline double bound_min(double x, double y) { return x <= y || y != y ? x : y; }
 /* Anything at all, NaN too. */
 void bound_anything(double *lo, double *hi);
 bool bound_is_anything(double lo, double hi);
+Sure bound_least_sure(const Bounded *v, uint32_t n);
 /* The samples of a result whose spans are there, and the spans cut to them.  scratch: room for the
  * arguments. */
 Status bound_samples(BoundCall *c, Value *scratch, Bounded *out);

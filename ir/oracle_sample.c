@@ -39,7 +39,7 @@ static const double SPREADS = 16;
  * eight samples of many decisions may take for a fourth as much. */
 static const double OPEN_SPREADS = 8;
 
-static uint64_t mix(uint64_t h)
+static inline uint64_t mix(uint64_t h)
 {
     h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9;
     h = (h ^ h >> 27) * 0x94d049bb133111eb;
@@ -48,12 +48,16 @@ static uint64_t mix(uint64_t h)
 
 /* In [-1, 1], by what is computed and where: equal operands err equally, as they do in a kernel, so
  * that errors of equal elements add up when those do. */
-static double noise_of(double x, Ref node, int copy, int sample)
+static inline double noise_of(double x, uint64_t stream)
 {
     uint64_t h;
     memcpy(&h, &x, sizeof h);
-    h += ((uint64_t)node << 8 | (uint64_t)(copy * ORACLE_SAMPLES + sample)) * 0x9e3779b97f4a7c15;
-    return (double)(int64_t)mix(h) * 0x1p-63;
+    return (double)(int64_t)mix(h + stream) * 0x1p-63;
+}
+
+static uint64_t noise_stream(Ref node, int copy, int sample)
+{
+    return ((uint64_t)node << 8 | (uint64_t)(copy * ORACLE_SAMPLES + sample)) * 0x9e3779b97f4a7c15;
 }
 
 /* The copy of argument i that copy `copy` of n reads. */
@@ -63,8 +67,8 @@ static int copy_read(const BoundCall *c, uint32_t i, int copy, int sample)
     for (uint32_t k = 0; k < i && n->op != OP_add && n->op != OP_sub; k++)
         if (n->arg[k] == n->arg[i])
             i = k;
-    const uint64_t self = (uint64_t)(n - c->e->g->node);
-    return copy ^ (int)(mix(self << 16 | (uint64_t)i << 8 | (uint64_t)sample) >> 40 & 1);
+    const uint64_t of = (uint64_t)c->self << 16 | (uint64_t)i << 8 | (uint64_t)sample;
+    return copy ^ (int)(mix(of) >> 40 & 1);
 }
 
 /* Half of the samples, in a way of the element's own. */
@@ -112,27 +116,40 @@ static Status evaluate(const BoundCall *c, int which, int copy, int k, Value *ar
     }
     if (*same)
         return ST_OK;
-    TRY(eval_fn[c->n->op](c->e, c->n, arg, out));
+    if (out->at)
+        eval_elementwise_to(c->n, arg, out);
+    else
+        TRY(eval_fn[c->n->op](c->e, c->n, arg, out));
     if (c->noise)
         value_round_all(c->e, out);
     return ST_OK;
 }
 
+/* Moves a sample's elements by noise, inside their spans: a square is never negative.  What is
+ * below `flush` becomes a true zero, as in kernels that flush.  first: what the first copy became
+ * (NULL: this is it), where what may stand anywhere stands in both. */
+EVAL_WIDE
+static void disturb(double *restrict s, const double *restrict noise, const double *restrict lo,
+                    const double *restrict hi, const double *restrict first, int64_t n,
+                    uint64_t stream, double flush)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const double x = noise_of(s[i], stream);
+        const double free = first ? first[i] : lo[i] + (1 + x) / 2 * (hi[i] - lo[i]);
+        const double moved = bound_min(bound_max(s[i] + x * noise[i], lo[i]), hi[i]);
+        const double result = noise[i] == ANYWHERE ? free : noise[i] != 0 ? moved : s[i];
+        s[i] = fabs(s[i]) < flush ? 0 : result;
+    }
+}
+
 /* Both copies err, each on its own. */
 static void move_copies(const BoundCall *c, const Span *span, int k, Value *const s[COPIES])
 {
-    const Ref self = (Ref)(c->n - c->e->g->node);
-    for (int64_t i = 0; i < shape_count(&c->n->type.shape); i++)
-        for (int copy = 0; copy < COPIES; copy++) {
-            double *at = &s[copy]->at[i];
-            const double x = noise_of(*at, self, copy, k), lo = span->lo.at[i], hi = span->hi.at[i];
-            if (k % 2 == 0 && fabs(*at) < 0x1p-126) /* as kernels flush: to a true zero */
-                *at = 0;
-            else if (c->noise[i] == ANYWHERE)
-                *at = copy > 0 ? s[0]->at[i] : lo + (1 + x) / 2 * (hi - lo);
-            else if (c->noise[i] != 0) /* inside: a square is never negative */
-                *at = fmin(fmax(*at + x * c->noise[i], lo), hi);
-        }
+    const int64_t n = shape_count(&c->n->type.shape);
+    const double flush = k % 2 == 0 ? 0x1p-126 : 0;
+    for (int copy = 0; copy < COPIES; copy++)
+        disturb(s[copy]->at, c->noise, span->lo.at, span->hi.at, copy ? s[0]->at : NULL, n,
+                noise_stream(c->self, copy, k), flush);
 }
 
 /* The op of the arguments' samples, and noise. */
@@ -148,7 +165,8 @@ static Status sample(const BoundCall *c, int which, Value *arg, Bounded *out)
         else
             TRY(evaluate(c, which, 1, k, arg, s[1], &same));
         if (same && c->noise) {
-            TRY(value_new(c->e, &c->n->type, s[1]));
+            if (!s[1]->at)
+                TRY(value_new(c->e, &c->n->type, s[1]));
             value_copy(s[1], s[0]);
         } else if (same) {
             *s[1] = *s[0];
@@ -175,7 +193,6 @@ static bool is_seen(const BoundCall *c, const Bounded *out, int64_t i)
  * zero and stays there), one at a time is not what happens. */
 static void go_either_way(BoundCall *c, Bounded *out)
 {
-    const Ref self = (Ref)(c->n - c->e->g->node);
     for (int64_t i = 0; i < shape_count(&c->n->type.shape); i++) {
         double other = c->other[i];
         if (isnan(other) && !isnan(c->after[i]) && !is_seen(c, out, i))
@@ -183,65 +200,98 @@ static void go_either_way(BoundCall *c, Bounded *out)
         if (isnan(other))
             continue;
         for (int copy = 0; copy < COPIES; copy++) {
-            const unsigned half = half_of_samples(self, copy, i);
+            const unsigned half = half_of_samples(c->self, copy, i);
             for (int k = 1; k < ORACLE_SAMPLES; k++)
                 out->sample[copy][SPAN_ALL][k].at[i] = half >> k & 1 ? other : out->ref.at[i];
         }
     }
 }
 
-/* Of a source: anywhere in its interval. */
+/* Of a source: anywhere in its interval, and as repeated as its spans are. */
 static Status source_samples(BoundCall *c, Bounded *out)
 {
+    const Span *span = &out->span[SPAN_DECIDED];
+    int64_t count = 1;
+    for (int i = 0; i < c->n->type.shape.rank; i++)
+        count += (c->n->type.shape.dim[i] - 1) * span->lo.stride[i];
     for (int k = 0; k < ORACLE_SAMPLES; k++) {
-        const double part = (1 + noise_of(0, (Ref)(c->n - c->e->g->node), 0, k)) / 2;
-        const Span *span = &out->span[SPAN_DECIDED];
+        const double part = (1 + noise_of(0, noise_stream(c->self, 0, k))) / 2;
         Value *s = &out->sample[0][SPAN_DECIDED][k];
-        TRY(value_new(c->e, &c->n->type, s));
-        Nest w;
-        const int64_t *const stride[] = { s->stride, span->lo.stride, span->hi.stride };
-        for (nest_start(&w, &c->n->type.shape, 3, stride); w.more; nest_next(&w))
-            for (int64_t i = 0; i < w.n; i++) {
-                const double lo = span->lo.at[w.off[1] + i * w.step[1]];
-                const double hi = span->hi.at[w.off[2] + i * w.step[2]];
-                s->at[w.off[0] + i * w.step[0]] = lo == hi ? lo : lo + part * (hi - lo);
-            }
+        *s = span->lo;
+        s->own = NULL;
+        TRY(eval_alloc(c->e->cx, (size_t)count * sizeof *s->at, &s->own));
+        s->at = s->own;
+        for (int64_t i = 0; i < count; i++) {
+            const double lo = span->lo.at[i], hi = span->hi.at[i];
+            s->at[i] = lo == hi ? lo : lo + part * (hi - lo);
+        }
         out->sample[1][SPAN_DECIDED][k] = *s;
         out->sample[1][SPAN_DECIDED][k].own = NULL;
     }
     return ST_OK;
 }
 
-static double mean_square(const Bounded *v, int which, int64_t i)
+enum { RUN = 256 };
+
+/* Mean squares of how far the samples of n elements from `first` on stand from ref. */
+EVAL_WIDE
+static void mean_squares(double *restrict mean, const Bounded *v, int which, int64_t first,
+                         int64_t n)
 {
-    double squares = 0;
-    for (int copy = 0; copy < COPIES; copy++)
-        for (int k = 0; k < ORACLE_SAMPLES; k++) {
-            const double error = v->sample[copy][which][k].at[i] - v->ref.at[i];
-            squares += error * error;
-        }
-    return squares / (COPIES * ORACLE_SAMPLES);
+    const double *restrict ref = v->ref.at + first;
+    for (int64_t i = 0; i < n; i++)
+        mean[i] = 0;
+    for (int k = 0; k < COPIES * ORACLE_SAMPLES; k++) {
+        const Value *sample = &v->sample[k / ORACLE_SAMPLES][which][k % ORACLE_SAMPLES];
+        const double *restrict s = sample->at + first;
+        for (int64_t i = 0; i < n; i++)
+            mean[i] += (s[i] - ref[i]) * (s[i] - ref[i]);
+    }
+    for (int64_t i = 0; i < n; i++)
+        mean[i] /= COPIES * ORACLE_SAMPLES;
 }
 
-static void cut(const Bounded *v, int which, int64_t i, double reach)
+/* To `reach` around ref, where all of these are numbers. */
+EVAL_WIDE
+static void cut(double *restrict lo, double *restrict hi, const double *restrict ref,
+                const double *restrict reach, int64_t n)
 {
-    double *lo = &v->span[which].lo.at[i], *hi = &v->span[which].hi.at[i];
-    const double ref = v->ref.at[i];
-    if (!isfinite(reach) || !isfinite(ref) || isinf(*lo) || isinf(*hi))
-        return;
-    *lo = fmax(*lo, ref - reach);
-    *hi = fmin(*hi, ref + reach);
+    for (int64_t i = 0; i < n; i++) {
+        const double low = bound_max(lo[i], ref[i] - reach[i]);
+        const double high = bound_min(hi[i], ref[i] + reach[i]);
+        const bool finite = (fabs(reach[i]) < INFINITY) & (fabs(ref[i]) < INFINITY) &
+                            (fabs(lo[i]) != INFINITY) & (fabs(hi[i]) != INFINITY);
+        lo[i] = finite ? low : lo[i];
+        hi[i] = finite ? high : hi[i];
+    }
+}
+
+EVAL_WIDE
+static void reaches(double *restrict all, double *restrict decided, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const double reach = SPREADS * sqrt(decided[i]);
+        const double more = all[i] - decided[i]; /* may be NaN */
+        all[i] = more < 0 ? reach : reach + OPEN_SPREADS * sqrt(more);
+        decided[i] = reach;
+    }
 }
 
 static void cut_spans(const Bounded *v)
 {
-    for (int64_t i = 0; i < shape_count(&v->ref.type.shape); i++) {
-        const double decided = mean_square(v, SPAN_DECIDED, i), reach = SPREADS * sqrt(decided);
-        cut(v, SPAN_DECIDED, i, reach);
-        if (v->sure != SURE_OPEN)
-            continue;
-        const double more = mean_square(v, SPAN_ALL, i) - decided; /* may be NaN */
-        cut(v, SPAN_ALL, i, more < 0 ? reach : reach + OPEN_SPREADS * sqrt(more));
+    const int64_t count = shape_count(&v->ref.type.shape);
+    double decided[RUN], all[RUN] = { 0 };
+    for (int64_t i = 0; i < count; i += RUN) {
+        const int64_t n = count - i < RUN ? count - i : RUN;
+        const double *ref = v->ref.at + i;
+        const Span *span = v->span;
+        mean_squares(decided, v, SPAN_DECIDED, i, n);
+        if (v->sure == SURE_OPEN)
+            mean_squares(all, v, SPAN_ALL, i, n);
+        reaches(all, decided, n);
+        cut(span[SPAN_DECIDED].lo.at + i, span[SPAN_DECIDED].hi.at + i, ref, decided, n);
+        if (v->sure == SURE_OPEN)
+            cut(span[SPAN_ALL].lo.at + i, span[SPAN_ALL].hi.at + i, ref, all, n);
     }
 }
 

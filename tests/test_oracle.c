@@ -369,6 +369,88 @@ static void a_maximum_equals_itself(void **state)
     run_close(&r);
 }
 
+/* ------------------------------------------------------------ chains */
+
+enum { WIDE = 512, TALL = 8, LOW = 2 }; /* TALL * WIDE elements go in blocks, LOW * WIDE do not */
+
+/* An update with all that a chain may meet: rows, columns and scalars repeated, a transpose, a
+ * constant behind the first link, an open decision, values that are read outside too. */
+static void parse_chain(Run *r, int rows)
+{
+    char text[2048];
+    snprintf(text, sizeof text,
+             "graph (%%x: f32[%d,512], %%y: f32[512,%d], %%w: f32[512], %%s: f32[]) {\n"
+             "  %%e = exp %%w : f32[512]\n"
+             "  %%l = log %%e : f32[512]\n"
+             "  %%c = lt %%w, %%l : bool[512]\n"
+             "  %%cb = broadcast %%c axes=[0] : bool[%d,512]\n"
+             "  %%t = transpose %%y perm=[1,0] : f32[%d,512]\n"
+             "  %%a = mul %%x, %%t : f32[%d,512]\n"
+             "  %%k = const 0.1 : f32[%d,512]\n"
+             "  %%b = mul %%a, %%k : f32[%d,512]\n"
+             "  %%d = select %%cb, %%b, %%a : f32[%d,512]\n"
+             "  %%sb = broadcast %%s axes=[0,1] : f32[%d,512]\n"
+             "  %%f = max %%d, %%sb : f32[%d,512]\n"
+             "  %%wb = broadcast %%e axes=[0] : f32[%d,512]\n"
+             "  %%g = div %%f, %%wb : f32[%d,512]\n"
+             "  %%h = sub %%g, %%b : f32[%d,512]\n"
+             "  %%z = sum %%h axes=[1] : f32[%d]\n"
+             "  return %%b, %%d, %%h, %%z\n}\n",
+             rows, rows, rows, rows, rows, rows, rows, rows, rows, rows, rows, rows, rows, rows);
+    parse(r, text);
+}
+
+static void plane_is(const double *whole, const double *part, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (memcmp(&whole[i], &part[i], sizeof *whole) != 0)
+            fail_msg("[%d]: %a in blocks, %a as a whole", (int)i, whole[i], part[i]);
+}
+
+/* Rows `first` and on of the tall graph's results are those of a low graph of these rows. */
+static void rows_are(const Run *tall, int first)
+{
+    Run low;
+    parse_chain(&low, LOW);
+    Tensor x = tensor_new(low.arena, low.in[0].ref.type), y = copy_of(&low, &low.in[1].ref);
+    for (int i = 0; i < LOW * WIDE; i++) {
+        const int row = first + i / WIDE, column = i % WIDE;
+        x.at[i] = tall->in[0].ref.at[row * WIDE + column];
+        y.at[column * LOW + i / WIDE] = tall->in[1].ref.at[column * TALL + row];
+    }
+    low.in[0] = oracle_exact(low.arena, &x);
+    low.in[1] = oracle_exact(low.arena, &y);
+    low.in[2] = tall->in[2];
+    low.in[3] = tall->in[3];
+    ask(&low);
+    for (int o = 0; o < 4; o++) {
+        const OracleTensor *a = &tall->out[o], *b = &low.out[o];
+        const int64_t n = shape_count(&b->ref.type.shape), at = n / LOW * first;
+        plane_is(a->ref.at + at, b->ref.at, n);
+        plane_is(a->lo + at, b->lo, n);
+        plane_is(a->hi + at, b->hi, n);
+        plane_is(a->lo_decided + at, b->lo_decided, n);
+        plane_is(a->hi_decided + at, b->hi_decided, n);
+        for (int k = 0; k < ORACLE_SAMPLES; k++) {
+            plane_is(a->sample[k] + at, b->sample[k], n);
+            plane_is(a->open_sample[k] + at, b->open_sample[k], n);
+        }
+    }
+    run_close(&low);
+}
+
+static void blocks_change_nothing(void **state)
+{
+    (void)state;
+    Run tall;
+    parse_chain(&tall, TALL);
+    ask(&tall);
+    assert_true(memcmp(tall.out[1].lo, tall.out[1].lo_decided, WIDE * sizeof(double)) != 0);
+    for (int row = 0; row < TALL; row += LOW)
+        rows_are(&tall, row);
+    run_close(&tall);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -379,6 +461,7 @@ int main(void)
         cmocka_unit_test(each_test_can_be_off),
         cmocka_unit_test(open_decisions_span_their_answers),
         cmocka_unit_test(a_maximum_equals_itself),
+        cmocka_unit_test(blocks_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

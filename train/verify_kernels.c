@@ -126,26 +126,35 @@ static Status same_kernels(Apart *a, const GtcProgram *whole, const GtcProgram *
     return ST_OK;
 }
 
-/* The results of kernel k, of which output `first` of p is the first, against the oracle's for its
- * group alone: so that no more than one group's bounds are in memory. */
-static Status compare_kernel(Apart *a, const GtcProgram *p, const GtcKernelInfo *k, int number,
-                             uint32_t first, const char *what)
+typedef struct One { /* kernel, of which output `first` of p is the first */
+    Verify *v;
+    const GtcProgram *p;
+    const GtcKernelInfo *kernel;
+    int number;
+    uint32_t first;
+    const char *what;
+} One;
+
+static Status compare_result(void *to, uint32_t o, const OracleTensor *want)
+{
+    const One *k = to;
+    char text[256];
+    snprintf(text, sizeof text, "%s, kernel %d %s alone, %s", k->what, k->number, k->kernel->name,
+             type_str(&want->ref.type));
+    verify_compare(k->v, want, gtc_program_output(k->p, (int)(k->first + o)).data, k->kernel, text);
+    return ST_OK;
+}
+
+/* The kernel's results against the oracle's for its group alone: so that no more than one group's
+ * bounds are in memory. */
+static Status compare_kernel(Apart *a, One *k)
 {
     Verify v = *a->v;
     v.arena = arena_new();
     Apart one = { .v = &v, .fused = a->fused, .value = a->value };
-    Status status = lay_one(&one, number, k->node);
-    OracleTensor *want = NULL;
-    if (status == ST_OK) {
-        want = arena_array(v.arena, OracleTensor, one.g->nout + 1);
-        status = oracle_graph(v.cx, one.g, v.arena, one.in, want);
-    }
-    for (uint32_t o = 0; status == ST_OK && o < one.g->nout; o++) {
-        char text[256];
-        snprintf(text, sizeof text, "%s, kernel %d %s alone, %s", what, number, k->name,
-                 type_str(&want[o].ref.type));
-        verify_compare(&v, &want[o], gtc_program_output(p, (int)(first + o)).data, k, text);
-    }
+    Status status = lay_one(&one, k->number, k->kernel->node);
+    if (status == ST_OK)
+        status = oracle_outputs(v.cx, one.g, one.in, compare_result, k);
     arena_free(v.arena);
     return status;
 }
@@ -175,7 +184,8 @@ static Status run_apart(Apart *a, GtcProgram *p, const GtcProgram *whole, const 
     for (int k = 0; k < kernels; k++) {
         const GtcKernelInfo info = gtc_program_kernel(whole, k);
         if (!is_known(v->alone, before, info.name)) {
-            TRY(compare_kernel(a, p, &info, k, first, what));
+            One one = { v, p, &info, k, first, what };
+            TRY(compare_kernel(a, &one));
             v->report->kernels++;
             arena_grow(v->alone->arena, v->alone->name, v->alone->n, v->alone->cap);
             v->alone->name[v->alone->n++] = arena_strdup(v->alone->arena, info.name);
