@@ -9,7 +9,7 @@
 #     zoo        every zoo model's step against the evaluator; fusion bodies; random graphs
 #     recurrent  steps of the recurrent nets beside PyTorch, a hand-captured CUDA graph of it, and JAX
 #     others     the same of the other nets
-#     libraries  steps with calls of cuBLASLt beside own kernels, in both modes
+#     libraries  steps with calls of cuBLASLt and cuDNN beside own kernels, in both modes
 #     sanitizer  compute-sanitizer memcheck, racecheck, initcheck, synccheck over training steps
 #     compiled   steps of all nets beside torch.compile
 # Each part leaves DIR/PART.log, and the figures lie beside it; the table of parts is printed last.

@@ -23,18 +23,48 @@ static const char *matmul_text(Arena *arena, const CallMatmul *c)
                         finish[c->finish]);
 }
 
+/* "7x5" */
+static const char *space_text(Arena *arena, const CallConv *c, const int64_t *extent)
+{
+    return c->n == 2 ? arena_printf(arena, "%lldx%lld", (long long)extent[0], (long long)extent[1])
+                     : arena_printf(arena, "%lldx%lldx%lld", (long long)extent[0],
+                                    (long long)extent[1], (long long)extent[2]);
+}
+
+static const char *conv_text(Arena *arena, const CallConv *c)
+{
+    return arena_printf(arena, "convolution%s of %lld x %s x %lld by %s to %s x %lld%s",
+                        c->weight ? "'s weight," : "", (long long)c->rows,
+                        space_text(arena, c, c->from), (long long)c->in,
+                        space_text(arena, c, c->kernel), space_text(arena, c, c->to),
+                        (long long)c->out, c->flipped ? ", flipped" : "");
+}
+
+static bool has_window(const Graph *g)
+{
+    for (Ref r = 1; r < g->nnode; r++)
+        if (g->node[r].op == OP_window)
+            return true;
+    return false;
+}
+
 const LibraryCall *call_find(Arena *arena, const Graph *body, const char **why)
 {
-    CallMatmul matmul;
-    const char *no = call_matmul(body, &matmul);
+    LibraryCall c = { .library = CALL_CUBLASLT, .body = body };
+    const char *no = call_matmul(body, &c.as.matmul);
+    if (!no)
+        c.text = matmul_text(arena, &c.as.matmul);
+    if (no && no[0] && has_window(body)) {
+        no = call_conv(body, &c.as.conv);
+        c.library = CALL_CUDNN;
+        if (!no)
+            c.text = conv_text(arena, &c.as.conv);
+    }
     if (why)
         *why = no;
     if (no)
         return NULL;
-    LibraryCall *c = arena_array(arena, LibraryCall, 1);
-    *c = (LibraryCall){ .library = CALL_CUBLASLT,
-                        .body = body,
-                        .text = matmul_text(arena, &matmul),
-                        .matmul = matmul };
-    return c;
+    LibraryCall *out = arena_array(arena, LibraryCall, 1);
+    *out = c;
+    return out;
 }

@@ -39,18 +39,40 @@ typedef struct CallMatmul {
     CallFinish finish;
 } CallMatmul;
 
+/* A tensor of a convolution: the stride of rows (of a weight: of results), channels and space. */
+enum { CALL_SPACE = 3 };
+typedef struct CallTensor {
+    int32_t arg;
+    int64_t offset, row, channel, space[CALL_SPACE];
+} CallTensor;
+
+/* y[b, i.., o] = sum of x[b, i.. * stride + k.. * dilation - before.., c] w[o, k.., c], or for
+ * `weight` w as that sum over b and i of x and y, w being the result.  flipped: k runs the other
+ * way in w.  There are at least two axes of space; where the body has one, the first is 1 long. */
+typedef struct CallConv {
+    bool weight, flipped;
+    int n; /* axes of space */
+    int64_t rows, in, out, from[CALL_SPACE], to[CALL_SPACE], kernel[CALL_SPACE];
+    int64_t stride[CALL_SPACE], dilation[CALL_SPACE], before[CALL_SPACE], after[CALL_SPACE];
+    CallTensor x, w, y;
+} CallConv;
+
 typedef struct LibraryCall {
     CallLibrary library;
     const Graph *body; /* what the call computes */
     const char *text;  /* for people */
-    CallMatmul matmul;
+    union {
+        CallMatmul matmul; /* CALL_CUBLASLT */
+        CallConv conv;     /* CALL_CUDNN */
+    } as;
 } LibraryCall;
 
 /* The call that does what body does, or NULL and in *why (may be NULL) the reason, which is "" when
  * there is nothing in it for a library.  Memory from arena; the body is not copied. */
 const LibraryCall *call_find(Arena *arena, const Graph *body, const char **why);
 
-/* call_matmul.c. */
+/* call_matmul.c, call_conv.c. */
 const char *call_matmul(const Graph *body, CallMatmul *out);
+const char *call_conv(const Graph *body, CallConv *out);
 
 #endif

@@ -11,7 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
-const CallOps *const call_cuda[CALL_LIBRARIES] = { [CALL_CUBLASLT] = &call_cublaslt };
+const CallOps *const call_cuda[CALL_LIBRARIES] = { [CALL_CUBLASLT] = &call_cublaslt,
+                                                   [CALL_CUDNN] = &call_cudnn };
 
 static bool is_open(Ctx *cx, CudaCalls *c, CallLibrary which)
 {

@@ -13,7 +13,7 @@ typedef struct GtcProgram GtcProgram;
 
 typedef enum GtcMode { GTC_EAGER, GTC_DEFAULT } GtcMode;
 
-/* Who may do what a library on the GPU (cuBLASLt) does too.  Auto: in mode eager the library, where
+/* Who may do what a library on the GPU (cuBLASLt, cuDNN) does too.  Auto: in mode eager the library, where
  * there is one, else an own kernel; all, none: the same in every mode. */
 typedef enum GtcLibraryUse { GTC_LIBRARIES_AUTO, GTC_LIBRARIES_ALL, GTC_LIBRARIES_NONE } GtcLibraryUse;
 

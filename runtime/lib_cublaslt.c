@@ -210,7 +210,7 @@ static Status lib_prepare(Ctx *cx, void *lib, const LibraryCall *call, CallPlan 
     Plan *p = calloc(1, sizeof *p);
     if (!p)
         return FAIL(cx, MEMORY, "no memory for a plan");
-    p->call = call->matmul;
+    p->call = call->as.matmul;
     p->nin = (int32_t)call->body->ninput;
     Status status = describe(cx, lib, p);
     if (status == ST_OK)

@@ -5,6 +5,7 @@
 
 #include "runtime/cc.h"
 #include "runtime/cublaslt_dl.h"
+#include "runtime/cudnn_dl.h"
 #include "runtime/dev_cuda.h"
 #include "runtime/nvml.h"
 #include "runtime/nvrtc_dl.h"
@@ -105,6 +106,19 @@ static void find_cublaslt(Ctx *cx, GtcLibrary *out)
         snprintf(out->text, sizeof out->text, "%.500s", quiet.msg);
 }
 
+static void find_cudnn(Ctx *cx, GtcLibrary *out)
+{
+    Cudnn dnn;
+    Ctx quiet = *cx;
+    snprintf(out->name, sizeof out->name, "cuDNN");
+    out->found = cudnn_dl_open(&quiet, &dnn) == ST_OK;
+    if (out->found)
+        snprintf(out->text, sizeof out->text, "%zu.%zu: %.450s", dnn.version / 10000,
+                 dnn.version % 10000 / 100, dnn.path);
+    else
+        snprintf(out->text, sizeof out->text, "%.500s", quiet.msg);
+}
+
 int gtc_libraries(Ctx *cx, GtcLibrary *out, int max)
 {
     int version = 0, n = 0;
@@ -116,6 +130,8 @@ int gtc_libraries(Ctx *cx, GtcLibrary *out, int max)
         find_nvml(cx, &out[n++]);
     if (n < max)
         find_cublaslt(cx, &out[n++]);
+    if (n < max)
+        find_cudnn(cx, &out[n++]);
     return n;
 }
 

@@ -25,12 +25,21 @@ static Status count_call(Ctx *cx, const char *what)
     return answer(cx, what, simt_driver_leave(d, r));
 }
 
-static Status open_cublaslt(Ctx *cx, void **lib)
+static Status open_named(Ctx *cx, const char *name, void **lib)
 {
-    static const char name[] = "cublasLt (played by the host)";
     TRY(count_call(cx, "open"));
     *lib = (void *)(uintptr_t)name;
     return ST_OK;
+}
+
+static Status open_cublaslt(Ctx *cx, void **lib)
+{
+    return open_named(cx, "cublasLt (played by the host)", lib);
+}
+
+static Status open_cudnn(Ctx *cx, void **lib)
+{
+    return open_named(cx, "cudnn (played by the host)", lib);
 }
 
 static void close_lib(void *lib)
@@ -79,6 +88,9 @@ static Status enqueue(Ctx *cx, void *lib, const CallPlan *plan, CUstream handle,
     return answer(cx, "enqueue", simt_driver_leave(d, r));
 }
 
-static const CallOps cublaslt = { open_cublaslt, close_lib, name_lib, prepare, release, enqueue };
+static const CallOps cublaslt = { open_cublaslt, close_lib, name_lib, prepare, release, enqueue },
+                     cudnn = { open_cudnn, close_lib, name_lib, prepare, release, enqueue };
 
-const CallOps *const call_simt[CALL_LIBRARIES] = { [CALL_CUBLASLT] = &cublaslt };
+const CallOps *const call_simt[CALL_LIBRARIES] = {
+    [CALL_CUBLASLT] = &cublaslt, [CALL_CUDNN] = &cudnn
+};

@@ -34,7 +34,7 @@ NOUNS = {
     "ir": "attr autodiff bound build dtype eval graph infer nest op oracle round scan shape tensor type value vjp",
     "passes": "group pass rewrite",
     "codegen": "demand emit expr held ix kernel kir low map nest phase plan reg stages",
-    "runtime": "app cache call cc cublaslt cuda device edge gtc jit library memplan nvml nvrtc program simt store team",
+    "runtime": "app cache call cc cublaslt cuda cudnn device edge gtc jit library memplan nvml nvrtc program simt store team",
     "models": "cell json key keys layer loss model optimizer",
     "train": "bundle checkpoint column csv data date feed idx loader metrics npy number part random report"
              " scaler score segment session source text train verify wav window",

@@ -218,6 +218,85 @@ static void products_are_found(void **state)
         check_case(&products[i]);
 }
 
+/* ------------------------------------------------------------ convolutions */
+
+#define CONV1   "graph (%x: f32[4,9,3], %w: f32[5,3,4]) {\n  %p = pad %x lo=[0,1,0] hi=[0,2,0]\n"
+#define CONV2   "graph (%x: f32[2,7,6,3], %w: f32[5,3,3,2]) {\n"
+#define GRAD2   "graph (%x: f32[2,7,6,3], %g: f32[2,4,5,5]) {\n"
+#define WINDOW2 "  %v = window %x axes=[1,2] kernel=[3,2] stride=[2,1] : f32[2,3,5,3,2,3]\n"
+
+static const Case convolutions[] = {
+    { CONV1 "  %v = window %p axes=[1] kernel=[4]\n"
+            "  %y = matmul %v, %w over=[[2,3],[2,1]]\n  return %y\n}\n",
+      "convolution of 4 x 1x9 x 3 by 1x4 to 1x9 x 5" },
+    { CONV1 "  %v = window %p axes=[1] kernel=[4] stride=[2] dilation=[2]\n"
+            "  %y = matmul %v, %w over=[[2,3],[2,1]]\n  return %y\n}\n",
+      "convolution of 4 x 1x9 x 3 by 1x4 to 1x3 x 5" },
+    { CONV2 WINDOW2 "  %y = matmul %v, %w over=[[3,4,5],[2,3,1]]\n  return %y\n}\n",
+      "convolution of 2 x 7x6 x 3 by 3x2 to 3x5 x 5" },
+    /* a weight that lies as the library wants it */
+    { "graph (%x: f32[2,7,6,3], %w: f32[5,3,2,3]) {\n" WINDOW2
+      "  %y = matmul %v, %w over=[[3,4,5],[1,2,3]]\n  return %y\n}\n",
+      "convolution of 2 x 7x6 x 3 by 3x2 to 3x5 x 5" },
+    /* the gradient of x: windows run over the weight from its end */
+    { "graph (%g: f32[4,9,5], %w: f32[5,3,4]) {\n  %p = pad %g lo=[0,2,0] hi=[0,1,0]\n"
+      "  %v = window %p axes=[1] kernel=[4]\n  %t = transpose %w perm=[2,0,1]\n"
+      "  %s = slice %t lo=[3,0,0] step=[-1,1,1] : f32[4,5,3]\n"
+      "  %y = matmul %v, %s over=[[2,3],[0,1]]\n  return %y\n}\n",
+      "convolution of 4 x 1x9 x 5 by 1x4 to 1x9 x 3, flipped" },
+    { "graph (%g: f32[2,7,6,5], %w: f32[5,3,3,2]) {\n"
+      "  %v = window %g axes=[1,2] kernel=[3,2] : f32[2,5,5,3,2,5]\n"
+      "  %t = transpose %w perm=[2,3,0,1]\n"
+      "  %s = slice %t lo=[2,1,0,0] step=[-1,-1,1,1] : f32[3,2,5,3]\n"
+      "  %y = matmul %v, %s over=[[3,4,5],[0,1,2]]\n  return %y\n}\n",
+      "convolution of 2 x 7x6 x 5 by 3x2 to 5x5 x 3, flipped" },
+    { "graph (%g: f32[2,7,6,5], %w: f32[5,3,3,2]) {\n"
+      "  %v = window %g axes=[1,2] kernel=[3,2] : f32[2,5,5,3,2,5]\n"
+      "  %t = transpose %w perm=[2,3,0,1]\n"
+      "  %s = slice %t lo=[2,0,0,0] step=[-1,1,1,1] : f32[3,2,5,3]\n"
+      "  %y = matmul %v, %s over=[[3,4,5],[0,1,2]]\n  return %y\n}\n",
+      "the weight runs backwards along some axes only" },
+    /* the gradient of w, results last and first */
+    { "graph (%x: f32[4,9,3], %g: f32[4,9,5]) {\n  %p = pad %x lo=[0,1,0] hi=[0,2,0]\n"
+      "  %v = window %p axes=[1] kernel=[4]\n  %y = matmul %v, %g over=[[0,1],[0,1]]\n"
+      "  return %y\n}\n",
+      "convolution's weight, of 4 x 1x9 x 3 by 1x4 to 1x9 x 5" },
+    { GRAD2 "  %p = pad %x lo=[0,1,0,0] hi=[0,0,0,0]\n"
+            "  %v = window %p axes=[1,2] kernel=[2,2] stride=[2,1]\n"
+            "  %y = matmul %g, %v over=[[0,1,2],[0,1,2]]\n  return %y\n}\n",
+      "convolution's weight, of 2 x 7x6 x 3 by 2x2 to 4x5 x 5" },
+    { GRAD2 "  %p = pad %x lo=[0,1,0,0] hi=[0,0,0,0]\n"
+            "  %v = window %p axes=[1,2] kernel=[2,2] stride=[2,1]\n"
+            "  %y = matmul %v, %g over=[[0,1,2],[0,1,2]]\n  return %y\n}\n",
+      "convolution's weight, of 2 x 7x6 x 3 by 2x2 to 4x5 x 5" },
+    { "graph (%x: f32[2,4,3,5,2], %w: f32[3,2,2,2,2]) {\n"
+      "  %v = window %x axes=[1,2,3] kernel=[2,2,2]\n"
+      "  %y = matmul %v, %w over=[[4,5,6,7],[2,3,4,1]]\n  return %y\n}\n",
+      "convolution of 2 x 4x3x5 x 2 by 2x2x2 to 3x2x4 x 3" },
+    /* what is none */
+    { CONV1 "  %v = window %p axes=[1] kernel=[4]\n"
+            "  %y = matmul %v, %w over=[[2,3],[2,1]]\n  %t = tanh %y\n  return %t\n}\n",
+      "more is computed than a convolution" },
+    { "graph (%x: f32[4,9,3], %w: f32[5,3,4]) {\n"
+      "  %p = pad %x lo=[0,1,0] hi=[0,2,0] step=[1,2,1]\n  %v = window %p axes=[1] kernel=[4]\n"
+      "  %y = matmul %v, %w over=[[2,3],[2,1]]\n  return %y\n}\n",
+      "the padding is not of zeros around the space alone" },
+    { CONV1 "  %v = window %p axes=[1] kernel=[4]\n"
+            "  %y = matmul %v, %w over=[[3],[1]]\n  return %y\n}\n",
+      "it sums over other axes than a convolution" },
+    { "graph (%x: f32[4,3,9], %w: f32[5,3,4]) {\n  %t = transpose %x perm=[0,2,1]\n"
+      "  %v = window %t axes=[1] kernel=[4]\n"
+      "  %y = matmul %v, %w over=[[2,3],[2,1]]\n  return %y\n}\n",
+      "the channels are not next to each other" },
+};
+
+static void convolutions_are_found(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof convolutions / sizeof *convolutions; i++)
+        check_case(&convolutions[i]);
+}
+
 /* Text of a product of tensors whose axes of each kind stand in any order. */
 static void random_product(Rng *r, Strbuf *b)
 {
@@ -305,21 +384,41 @@ static void a_refusal_says_why(void **state)
     arena_free(arena);
 }
 
+static void no_engine_is_a_refusal_too(void **state)
+{
+    static const char text[] = "graph (%x: f32[4,9,3], %w: f32[13,3,4]) {\n"
+                               "  %v = window %x axes=[1] kernel=[4]\n"
+                               "  %y = matmul %v, %w over=[[2,3],[2,1]]\n  return %y\n}\n";
+    Arena *arena = arena_new();
+    Ctx cx;
+    Graph *g;
+    double worst;
+    (void)state;
+    ctx_init(&cx);
+    assert_int_equal(graph_parse(&cx, arena, "refused", text, &g), ST_OK);
+    const LibraryCall *call = call_find(arena, g, NULL);
+    assert_non_null(call);
+    assert_int_equal(call_run(&cx, arena, call, 1, &worst), ST_ENV);
+    assert_string_equal(cx.msg, "no engine computes in f32 and in a fixed order");
+    arena_free(arena);
+}
+
 static void a_library_has_a_name(void **state)
 {
     char name[64];
     (void)state;
     call_cuda[CALL_CUBLASLT]->name(lib[CALL_CUBLASLT], name, sizeof name);
     assert_string_equal(name, "cublasLt 99.1");
+    call_cuda[CALL_CUDNN]->name(lib[CALL_CUDNN], name, sizeof name);
+    assert_string_equal(name, "cudnn 9.87");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_are_found),
-        cmocka_unit_test(random_products_are_right),
-        cmocka_unit_test(a_refusal_says_why),
-        cmocka_unit_test(a_library_has_a_name),
+        cmocka_unit_test(products_are_found),         cmocka_unit_test(random_products_are_right),
+        cmocka_unit_test(convolutions_are_found),     cmocka_unit_test(a_refusal_says_why),
+        cmocka_unit_test(no_engine_is_a_refusal_too), cmocka_unit_test(a_library_has_a_name),
     };
     return cmocka_run_group_tests(tests, open_libraries, close_libraries);
 }

@@ -11,6 +11,7 @@
 
 #include "runtime/cublaslt_dl.h"
 #include "runtime/cuda_dl.h"
+#include "runtime/cudnn_dl.h"
 #include "runtime/nvrtc_dl.h"
 #include "tests/cc.h"
 
@@ -138,6 +139,22 @@ static void cublaslt_assertions(Strbuf *b)
     CUBLASLT_FIELDS(FIELD)
 }
 
+static void cudnn_assertions(Strbuf *b)
+{
+    strbuf_add(b, "#include <cudnn.h>\n" RETURNS);
+    CUDNN_CALLS(RESULT_CALL)
+    CUDNN_VALUES(VALUE)
+    SIZE(cudnnStatus_t)
+    SIZE(cudnnDataType_t)
+    SIZE(cudnnBackendDescriptorType_t)
+    SIZE(cudnnBackendAttributeName_t)
+    SIZE(cudnnBackendAttributeType_t)
+    SIZE(cudnnConvolutionMode_t)
+    SIZE(cudnnBackendHeurMode_t)
+    SIZE(cudnnBackendNumericalNote_t)
+    SIZE(cudnnBackendDescriptor_t)
+}
+
 /* ------------------------------------------------------------ the toolkit */
 
 static char toolkit[256]; /* its folder, "" without one */
@@ -218,6 +235,14 @@ static void cublaslt_h_says_the_same(void **state)
     check_header(cublaslt_assertions);
 }
 
+static void cudnn_h_says_the_same(void **state)
+{
+    (void)state;
+    if (!has_header("cudnn.h"))
+        skip();
+    check_header(cudnn_assertions);
+}
+
 /* The assertions can fail: each kind of them, on a lie. */
 static void a_lie_is_found(void **state)
 {
@@ -279,6 +304,7 @@ int main(void)
         cmocka_unit_test(cuda_h_says_the_same),
         cmocka_unit_test(nvrtc_h_says_the_same),
         cmocka_unit_test(cublaslt_h_says_the_same),
+        cmocka_unit_test(cudnn_h_says_the_same),
         cmocka_unit_test(a_lie_is_found),
         cmocka_unit_test(the_driver_exports_each_name),
     };

@@ -27,7 +27,7 @@ typedef struct Trained {
 } Trained;
 
 static const Trained trained[] = {
-    { "models/mlp.json", GTC_EAGER, 5 },
+    { "bench/nets/behcnn.json", GTC_EAGER, 11 },
     { "models/behaviour_transformer.json", GTC_DEFAULT, 3 },
 };
 

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef GTC_RUNTIME_CUDNN_DL_H
+#define GTC_RUNTIME_CUDNN_DL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ir/base/status.h"
+
+/* cuDNN 9 as far as gtc calls it: graphs by the backend interface, and copies between layouts.
+ * Declared as in cuda_dl.h and compared with cudnn.h by tests/test_cuda_headers.c. */
+typedef int cudnnStatus_t, cudnnDataType_t, cudnnBackendDescriptorType_t,
+    cudnnBackendAttributeName_t, cudnnBackendAttributeType_t, cudnnConvolutionMode_t,
+    cudnnBackendHeurMode_t, cudnnBackendNumericalNote_t;
+typedef struct cudnnContext *cudnnHandle_t;
+typedef struct cudnnTensorStruct *cudnnTensorDescriptor_t;
+typedef void *cudnnBackendDescriptor_t;
+typedef struct CUstream_st *cudaStream_t;
+
+/* X(name, value) for every constant. */
+#define CUDNN_VALUES(X)                                                                            \
+    X(CUDNN_STATUS_SUCCESS, 0)                                                                     \
+    X(CUDNN_STATUS_NOT_SUPPORTED, 3000)                                                            \
+    X(CUDNN_DATA_FLOAT, 0)                                                                         \
+    X(CUDNN_CONVOLUTION, 0)                                                                        \
+    X(CUDNN_CROSS_CORRELATION, 1)                                                                  \
+    X(CUDNN_HEUR_MODE_A, 3)                                                                        \
+    X(CUDNN_HEUR_MODE_FALLBACK, 2)                                                                 \
+    X(CUDNN_NUMERICAL_NOTE_TENSOR_CORE, 0)                                                         \
+    X(CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP, 9)                                                     \
+    X(CUDNN_NUMERICAL_NOTE_TYPE_COUNT, 10)                                                         \
+    X(CUDNN_TYPE_HANDLE, 0)                                                                        \
+    X(CUDNN_TYPE_DATA_TYPE, 1)                                                                     \
+    X(CUDNN_TYPE_INT64, 3)                                                                         \
+    X(CUDNN_TYPE_FLOAT, 4)                                                                         \
+    X(CUDNN_TYPE_VOID_PTR, 6)                                                                      \
+    X(CUDNN_TYPE_CONVOLUTION_MODE, 7)                                                              \
+    X(CUDNN_TYPE_HEUR_MODE, 8)                                                                     \
+    X(CUDNN_TYPE_NUMERICAL_NOTE, 11)                                                               \
+    X(CUDNN_TYPE_BACKEND_DESCRIPTOR, 15)                                                           \
+    X(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR, 1)                                                     \
+    X(CUDNN_BACKEND_ENGINE_DESCRIPTOR, 2)                                                          \
+    X(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, 3)                                                       \
+    X(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, 4)                                                      \
+    X(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, 5)                                                  \
+    X(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR, 10)                                  \
+    X(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR, 11)                          \
+    X(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, 15)                                                 \
+    X(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, 16)                                                   \
+    X(CUDNN_BACKEND_TENSOR_DESCRIPTOR, 17)                                                         \
+    X(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, 100)                                                       \
+    X(CUDNN_ATTR_CONVOLUTION_CONV_MODE, 101)                                                       \
+    X(CUDNN_ATTR_CONVOLUTION_DILATIONS, 102)                                                       \
+    X(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, 103)                                                  \
+    X(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, 104)                                                   \
+    X(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, 105)                                                    \
+    X(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, 106)                                                    \
+    X(CUDNN_ATTR_ENGINEHEUR_MODE, 200)                                                             \
+    X(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, 201)                                                  \
+    X(CUDNN_ATTR_ENGINEHEUR_RESULTS, 202)                                                          \
+    X(CUDNN_ATTR_ENGINECFG_ENGINE, 300)                                                            \
+    X(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, 400)                                                       \
+    X(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, 401)                                                \
+    X(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, 402)                                               \
+    X(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 700)                                         \
+    X(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 701)                                          \
+    X(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, 702)                                     \
+    X(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, 703)                                             \
+    X(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, 704)                                             \
+    X(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, 705)                                             \
+    X(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, 712)                                      \
+    X(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA, 713)                                       \
+    X(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, 714)                                  \
+    X(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, 715)                                         \
+    X(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, 716)                                          \
+    X(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, 717)                                         \
+    X(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, 800)                                                       \
+    X(CUDNN_ATTR_OPERATIONGRAPH_OPS, 801)                                                          \
+    X(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, 900)                                                       \
+    X(CUDNN_ATTR_TENSOR_DATA_TYPE, 901)                                                            \
+    X(CUDNN_ATTR_TENSOR_DIMENSIONS, 902)                                                           \
+    X(CUDNN_ATTR_TENSOR_STRIDES, 903)                                                              \
+    X(CUDNN_ATTR_TENSOR_UNIQUE_ID, 906)                                                            \
+    X(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, 1000)                                                    \
+    X(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, 1001)                                                 \
+    X(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, 1003)                                                     \
+    X(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, 1303)
+
+enum {
+#define CUDNN_VALUE(name, value) name = value,
+    CUDNN_VALUES(CUDNN_VALUE)
+#undef CUDNN_VALUE
+};
+
+/* X(result, name, parameters) for every call. */
+#define CUDNN_CALLS(X)                                                                             \
+    X(size_t, cudnnGetVersion, (void))                                                             \
+    X(const char *, cudnnGetErrorString, (cudnnStatus_t))                                          \
+    X(cudnnStatus_t, cudnnCreate, (cudnnHandle_t *))                                               \
+    X(cudnnStatus_t, cudnnDestroy, (cudnnHandle_t))                                                \
+    X(cudnnStatus_t, cudnnSetStream, (cudnnHandle_t, cudaStream_t))                                \
+    X(cudnnStatus_t, cudnnCreateTensorDescriptor, (cudnnTensorDescriptor_t *))                     \
+    X(cudnnStatus_t, cudnnDestroyTensorDescriptor, (cudnnTensorDescriptor_t))                      \
+    X(cudnnStatus_t, cudnnSetTensorNdDescriptor,                                                   \
+      (cudnnTensorDescriptor_t, cudnnDataType_t, int, const int *, const int *))                   \
+    X(cudnnStatus_t, cudnnTransformTensor,                                                         \
+      (cudnnHandle_t, const void *, const cudnnTensorDescriptor_t, const void *, const void *,     \
+       const cudnnTensorDescriptor_t, void *))                                                     \
+    X(cudnnStatus_t, cudnnBackendCreateDescriptor,                                                 \
+      (cudnnBackendDescriptorType_t, cudnnBackendDescriptor_t *))                                  \
+    X(cudnnStatus_t, cudnnBackendDestroyDescriptor, (cudnnBackendDescriptor_t))                    \
+    X(cudnnStatus_t, cudnnBackendFinalize, (cudnnBackendDescriptor_t))                             \
+    X(cudnnStatus_t, cudnnBackendSetAttribute,                                                     \
+      (cudnnBackendDescriptor_t, cudnnBackendAttributeName_t, cudnnBackendAttributeType_t,         \
+       int64_t, const void *))                                                                     \
+    X(cudnnStatus_t, cudnnBackendGetAttribute,                                                     \
+      (cudnnBackendDescriptor_t, cudnnBackendAttributeName_t, cudnnBackendAttributeType_t,         \
+       int64_t, int64_t *, void *))                                                                \
+    X(cudnnStatus_t, cudnnBackendExecute,                                                          \
+      (cudnnHandle_t, cudnnBackendDescriptor_t, cudnnBackendDescriptor_t))
+
+typedef struct Cudnn {
+#define CUDNN_CALL(result, name, args) result(*name) args;
+    CUDNN_CALLS(CUDNN_CALL)
+#undef CUDNN_CALL
+    size_t version; /* 91900: 9.19 */
+    char path[512]; /* as it was found */
+} Cudnn;
+
+/* Fills *out; ST_ENV, and what to do, when there is no cuDNN 9. */
+Status cudnn_dl_open(Ctx *cx, Cudnn *out);
+
+#endif
