@@ -33,9 +33,10 @@ static const char *space_text(Arena *arena, const CallConv *c, const int64_t *ex
 
 static const char *conv_text(Arena *arena, const CallConv *c)
 {
-    return arena_printf(arena, "convolution%s of %lld x %s x %lld by %s to %s x %lld%s",
-                        c->weight ? "'s weight," : "", (long long)c->rows,
-                        space_text(arena, c, c->from), (long long)c->in,
+    static const char *const kind[] = { "convolution", "convolution's weight,",
+                                        "convolution's image," };
+    return arena_printf(arena, "%s of %lld x %s x %lld by %s to %s x %lld%s", kind[c->kind],
+                        (long long)c->rows, space_text(arena, c, c->from), (long long)c->in,
                         space_text(arena, c, c->kernel), space_text(arena, c, c->to),
                         (long long)c->out, c->flipped ? ", flipped" : "");
 }

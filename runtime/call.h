@@ -46,11 +46,14 @@ typedef struct CallTensor {
     int64_t offset, row, channel, space[CALL_SPACE];
 } CallTensor;
 
-/* y[b, i.., o] = sum of x[b, i.. * stride + k.. * dilation - before.., c] w[o, k.., c], or for
- * `weight` w as that sum over b and i of x and y, w being the result.  flipped: k runs the other
- * way in w.  There are at least two axes of space; where the body has one, the first is 1 long. */
+/* CONV_FORWARD y[b, i.., o] = sum of x[b, i.. * stride + k.. * dilation - before.., c] w[o, k..,
+ * c]; CONV_WEIGHT, CONV_IMAGE: w, x as the gradient of that sum, the other two given.  flipped: k
+ * runs the other way in w.  The result has arg -1.  There are at least two axes of space; where the
+ * body has one, the first is 1 long. */
+typedef enum ConvKind { CONV_FORWARD, CONV_WEIGHT, CONV_IMAGE } ConvKind;
 typedef struct CallConv {
-    bool weight, flipped;
+    ConvKind kind;
+    bool flipped;
     int n; /* axes of space */
     int64_t rows, in, out, from[CALL_SPACE], to[CALL_SPACE], kernel[CALL_SPACE];
     int64_t stride[CALL_SPACE], dilation[CALL_SPACE], before[CALL_SPACE], after[CALL_SPACE];

@@ -6,19 +6,22 @@
  *
  * The gradient of x is the first form too: windows of a padded y by the weight turned around, whose
  * axes run backwards in memory; a library calls that the true convolution, as against correlation.
+ * Where the convolution has a stride, the padding also puts zeros between the places of y; this is
+ * what libraries have as the gradient of the image, with the numbers turned around.
  * Channels lie next to each other (stride 1) in x and y; how the weight lies is free. */
 #include <string.h>
 
 #include "runtime/call.h"
 
-typedef struct Windows { /* what window(pad(view)) says, and the axes of its result */
-    const Node *node;
+typedef struct Windows { /* what window(pad(view)) says besides */
     int n; /* axes of space: result axes are rows 0, places 1 .., window n + 1 .., channel 2n + 1 */
+    bool spread; /* zeros between places */
+    int64_t step[CALL_SPACE];
 } Windows;
 
 static const char *read_windows(const Graph *g, Ref r, CallConv *c, Windows *w)
 {
-    const Node *node = w->node = &g->node[r];
+    const Node *node = &g->node[r];
     const Node *pad = &g->node[node->arg[0]];
     const int n = w->n = node->attr.window.n;
     CallView v;
@@ -29,15 +32,16 @@ static const char *read_windows(const Graph *g, Ref r, CallConv *c, Windows *w)
     if (why)
         return why;
     for (int i = 0; i < v.rank && padded; i++)
-        if (pad->attr.pad.step[i] != 1 || pad->attr.pad.value != 0 ||
-            ((i == 0 || i == v.rank - 1) && (pad->attr.pad.lo[i] || pad->attr.pad.hi[i])))
+        if (pad->attr.pad.value != 0 ||
+            ((i == 0 || i == v.rank - 1) &&
+             (pad->attr.pad.step[i] != 1 || pad->attr.pad.lo[i] || pad->attr.pad.hi[i])))
             return "the padding is not of zeros around the space alone";
     c->n = n < 2 ? 2 : n;
     c->rows = v.extent[0];
     c->in = v.extent[n + 1];
     c->x = (CallTensor){ v.arg, v.offset, v.stride[0], v.stride[n + 1], { 0 } };
     for (int i = 0; i < c->n; i++)
-        c->from[i] = c->to[i] = c->kernel[i] = c->stride[i] = c->dilation[i] = 1;
+        c->from[i] = c->to[i] = c->kernel[i] = c->stride[i] = c->dilation[i] = w->step[i] = 1;
     for (int i = 0; i < n; i++) {
         const int k = c->n - n + i;
         c->from[k] = v.extent[i + 1];
@@ -48,6 +52,8 @@ static const char *read_windows(const Graph *g, Ref r, CallConv *c, Windows *w)
         c->before[k] = padded ? pad->attr.pad.lo[i + 1] : 0;
         c->after[k] = padded ? pad->attr.pad.hi[i + 1] : 0;
         c->x.space[k] = v.stride[i + 1];
+        w->step[k] = padded ? pad->attr.pad.step[i + 1] : 1;
+        w->spread |= w->step[k] > 1;
     }
     if (n < 2)
         c->x.space[0] = c->x.space[1] * c->from[1];
@@ -131,7 +137,7 @@ static const char *backward(const Graph *g, const Node *product, bool swapped, c
         return why;
     if (v.rank != n + 2 || out < 0)
         return "the gradient has more axes than rows, places and results";
-    c->weight = true;
+    c->kind = CONV_WEIGHT;
     c->out = v.extent[out];
     c->y = (CallTensor){
         v.arg, v.offset, v.stride[paired(product, swapped, 0)], v.stride[out], { 0 }
@@ -150,6 +156,35 @@ static const char *backward(const Graph *g, const Node *product, bool swapped, c
     }
     if (swapped)
         c->w.row = step;
+    return NULL;
+}
+
+/* A forward convolution of what zeros spread out is the gradient of an image. */
+static const char *transpose(CallConv *c, const Windows *w)
+{
+    const CallConv f = *c;
+    c->kind = CONV_IMAGE;
+    c->flipped = !f.flipped;
+    c->in = f.out;
+    c->out = f.in;
+    c->x = f.y;
+    c->y = f.x;
+    c->w.row = f.w.channel;
+    c->w.channel = f.w.row;
+    for (int i = 0; i < c->n; i++) {
+        const int64_t reach = (f.kernel[i] - 1) * f.dilation[i];
+        c->from[i] = f.to[i];
+        c->to[i] = f.from[i];
+        c->stride[i] = w->step[i];
+        c->before[i] = reach - f.before[i];
+        const int64_t spare = f.to[i] + c->before[i] - reach - 1 - (f.from[i] - 1) * w->step[i];
+        /* as much behind as in front where that gives as many places: more engines take it */
+        c->after[i] = c->before[i] >= -spare && c->before[i] < w->step[i] - spare ? c->before[i]
+                      : spare < 0                                                 ? -spare
+                                                                                  : 0;
+        if (f.stride[i] != 1 || c->before[i] < 0 || spare >= w->step[i])
+            return "zeros between places, and no image whose gradient that is";
+    }
     return NULL;
 }
 
@@ -174,7 +209,7 @@ static const char *too_large(const CallConv *c)
 const char *call_conv(const Graph *body, CallConv *out)
 {
     const Node *product = body->nout ? &body->node[body->out[0].value] : NULL;
-    Windows w;
+    Windows w = { .spread = false };
     if (body->nout != 1)
         return "it has several results";
     if (product->op != OP_matmul)
@@ -198,10 +233,12 @@ const char *call_conv(const Graph *body, CallConv *out)
         return "its channels are in groups";
     if (summed(product, swapped) == (all & ~places) && !swapped)
         why = forward(body, product, &w, out);
-    else if (summed(product, swapped) == places)
+    else if (summed(product, swapped) == places && !w.spread)
         why = backward(body, product, swapped, &w, out);
     else
         return "it sums over other axes than a convolution";
+    if (!why && w.spread)
+        why = transpose(out, &w);
     if (!why && ((out->in > 1 && out->x.channel != 1) || (out->out > 1 && out->y.channel != 1)))
         why = "the channels are not next to each other";
     return why ? why : too_large(out);

@@ -244,21 +244,28 @@ static Status op_make(Ctx *cx, const Lib *l, Plan *p)
     static const struct {
         cudnnBackendDescriptorType_t type;
         cudnnBackendAttributeName_t conv, x, w, y, alpha, beta;
-    } kind[] = { { CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
-                   CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
-                   CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
-                   CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
-                   CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
-                   CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
-                   CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA },
-                 { CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
-                   CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
-                   CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
-                   CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
-                   CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
-                   CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
-                   CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA } };
-    const int k = p->conv.weight;
+    } kind[] = {
+        { CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA },
+        { CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA },
+        { CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA }
+    }; /* by ConvKind */
+    const int k = (int)p->conv.kind;
     const float one = 1, zero = 0;
     TRY(make(cx, l, kind[k].type, &p->op));
     TRY(set_desc(cx, l, p->op, kind[k].conv, p->convolution));
@@ -468,10 +475,10 @@ static Status lib_enqueue(Ctx *cx, void *lib, const CallPlan *plan, CUstream str
     float *lies = place(p, &c->w, arg);
     void *w = p->copies ? (void *)workspace : (void *)lies;
     TRY(check(cx, l, "cudnnSetStream", l->dnn.cudnnSetStream(l->handle, stream)));
-    if (p->copies && !c->weight)
+    if (p->copies && c->kind != CONV_WEIGHT)
         TRY(copy(cx, l, p->ours, lies, p->theirs, w));
     TRY(execute(cx, l, p, place(p, &c->x, arg), w, place(p, &c->y, arg), workspace + p->weight));
-    if (p->copies && c->weight)
+    if (p->copies && c->kind == CONV_WEIGHT)
         TRY(copy(cx, l, p->theirs, w, p->ours, lies));
     return ST_OK;
 }

@@ -273,12 +273,34 @@ static const Case convolutions[] = {
       "  %v = window %x axes=[1,2,3] kernel=[2,2,2]\n"
       "  %y = matmul %v, %w over=[[4,5,6,7],[2,3,4,1]]\n  return %y\n}\n",
       "convolution of 2 x 4x3x5 x 2 by 2x2x2 to 3x2x4 x 3" },
+    /* the gradient of x of a convolution with a stride */
+    { "graph (%g: f32[2,8,5], %w: f32[5,3,4]) {\n"
+      "  %p = pad %g lo=[0,2,0] hi=[0,3,0] step=[1,2,1]\n  %v = window %p axes=[1] kernel=[4]\n"
+      "  %t = transpose %w perm=[2,0,1]\n"
+      "  %s = slice %t lo=[3,0,0] step=[-1,1,1] : f32[4,5,3]\n"
+      "  %y = matmul %v, %s over=[[2,3],[0,1]]\n  return %y\n}\n",
+      "convolution's image, of 2 x 1x17 x 3 by 1x4 to 1x8 x 5" },
+    { "graph (%g: f32[2,3,2,5], %w: f32[5,3,3,2]) {\n"
+      "  %p = pad %g lo=[0,1,1,0] hi=[0,2,1,0] step=[1,2,3,1]\n"
+      "  %v = window %p axes=[1,2] kernel=[3,2] dilation=[1,1]\n"
+      "  %t = transpose %w perm=[2,3,0,1]\n"
+      "  %s = slice %t lo=[2,1,0,0] step=[-1,-1,1,1] : f32[3,2,5,3]\n"
+      "  %y = matmul %v, %s over=[[3,4,5],[0,1,2]]\n  return %y\n}\n",
+      "convolution's image, of 2 x 6x5 x 3 by 3x2 to 3x2 x 5" },
+    { "graph (%g: f32[4,9,3], %w: f32[5,3,4]) {\n"
+      "  %p = pad %g lo=[0,1,0] hi=[0,2,0] step=[1,2,1]\n  %v = window %p axes=[1] kernel=[4]\n"
+      "  %y = matmul %v, %w over=[[2,3],[2,1]]\n  return %y\n}\n",
+      "convolution's image, of 4 x 1x17 x 5 by 1x4 to 1x9 x 3, flipped" },
+    { "graph (%g: f32[4,9,3], %w: f32[5,3,2]) {\n"
+      "  %p = pad %g lo=[0,2,0] hi=[0,2,0] step=[1,2,1]\n  %v = window %p axes=[1] kernel=[2]\n"
+      "  %y = matmul %v, %w over=[[2,3],[2,1]]\n  return %y\n}\n",
+      "zeros between places, and no image whose gradient that is" },
     /* what is none */
     { CONV1 "  %v = window %p axes=[1] kernel=[4]\n"
             "  %y = matmul %v, %w over=[[2,3],[2,1]]\n  %t = tanh %y\n  return %t\n}\n",
       "more is computed than a convolution" },
     { "graph (%x: f32[4,9,3], %w: f32[5,3,4]) {\n"
-      "  %p = pad %x lo=[0,1,0] hi=[0,2,0] step=[1,2,1]\n  %v = window %p axes=[1] kernel=[4]\n"
+      "  %p = pad %x lo=[0,1,0] hi=[0,2,0] value=1\n  %v = window %p axes=[1] kernel=[4]\n"
       "  %y = matmul %v, %w over=[[2,3],[2,1]]\n  return %y\n}\n",
       "the padding is not of zeros around the space alone" },
     { CONV1 "  %v = window %p axes=[1] kernel=[4]\n"

@@ -151,6 +151,8 @@ static int type_of(int name)
         return CUDNN_TYPE_VOID_PTR;
     case CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA:
     case CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA:
+    case CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA:
+    case CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA:
     case CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA:
     case CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA:
         return CUDNN_TYPE_FLOAT;
@@ -222,6 +224,8 @@ static bool whole(const Descriptor *d)
         return HAS(700, 701, 702, 703, 704, 705);
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
         return HAS(712, 713, 714, 715, 716, 717);
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
+        return HAS(706, 707, 708, 709, 710, 711);
     case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
         return HAS(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_ATTR_OPERATIONGRAPH_OPS);
     case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR:
@@ -251,7 +255,7 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t desc)
 /* ------------------------------------------------------------ a convolution */
 
 typedef struct Conv {
-    bool weight, flipped;
+    bool weight, image, flipped;
     int n;
     const int64_t *xd, *xs, *wd, *ws, *yd, *ys; /* dimensions and strides */
     const int64_t *before, *after, *dilation, *stride;
@@ -265,11 +269,27 @@ static const int64_t *numbers(const Descriptor *d, int name)
 
 static Conv conv_of(const Descriptor *op)
 {
-    const bool weight = op->type != CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR;
-    const Descriptor *c = part(op, weight ? 714 : 702), *x = part(op, weight ? 716 : 704),
-                     *w = part(op, weight ? 715 : 703), *y = part(op, weight ? 717 : 705);
+    enum { CONVOLUTION, X, W, Y };
+    static const int names[3][4] = {
+        { CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y },
+        { CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY },
+        { CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY }
+    };
+    const bool weight = op->type == CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR;
+    const bool image = op->type == CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR;
+    const int *name = names[weight ? 1 : image ? 2 : 0];
+    const Descriptor *c = part(op, name[CONVOLUTION]), *x = part(op, name[X]),
+                     *w = part(op, name[W]), *y = part(op, name[Y]);
     const Descriptor *t[] = { x, w, y };
     Conv v = { .weight = weight,
+               .image = image,
                .flipped = find(c, CUDNN_ATTR_CONVOLUTION_CONV_MODE)->v.e[0] == CUDNN_CONVOLUTION,
                .n = (int)numbers(c, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS)[0],
                .xd = numbers(x, CUDNN_ATTR_TENSOR_DIMENSIONS),
@@ -370,6 +390,34 @@ static void compute(const Conv *c, const float *x, float *w, float *y)
     }
 }
 
+/* The gradient of x, place by place. */
+static void compute_image(const Conv *c, float *x, const float *w, const float *y)
+{
+    const int64_t ni = product(c->n, c->yd + 2), nk = product(c->n, c->wd + 2),
+                  nx = product(c->n, c->xd + 2);
+    int64_t i[DIMS], k[DIMS], at[DIMS], px, pw;
+    for (int64_t o = 0; o < c->xd[0] * nx * c->xd[1]; o++) {
+        const int64_t ch = o % c->xd[1], b = o / c->xd[1] / nx;
+        int64_t where = 0;
+        double sum = 0;
+        unfold(o / c->xd[1] % nx, c->n, c->xd + 2, at);
+        for (int d = 0; d < c->n; d++)
+            where += at[d] * c->xs[2 + d];
+        for (int64_t q = 0; q < ni * nk; q++) {
+            unfold(q / nk, c->n, c->yd + 2, i);
+            unfold(q % nk, c->n, c->wd + 2, k);
+            if (!places(c, i, k, &px, &pw) || px != where)
+                continue;
+            int64_t py = b * c->ys[0];
+            for (int d = 0; d < c->n; d++)
+                py += i[d] * c->ys[2 + d];
+            for (int64_t r = 0; r < c->wd[0]; r++)
+                sum += (double)y[py + r * c->ys[1]] * (double)w[r * c->ws[0] + pw + ch * c->ws[1]];
+        }
+        x[b * c->xs[0] + where + ch * c->xs[1]] = (float)sum;
+    }
+}
+
 /* ------------------------------------------------------------ engines */
 
 static cudnnStatus_t engines_of(const Descriptor *heur, int64_t most, int64_t *n, Descriptor **out)
@@ -435,6 +483,9 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t h, cudnnBackendDescriptor_t plan
     for (int i = 0; i < 3; i++)
         if (!tensor[i] || (uintptr_t)tensor[i] % (uint64_t)c.align[i])
             return FAILED;
-    compute(&c, tensor[0], tensor[1], tensor[2]);
+    if (c.image)
+        compute_image(&c, tensor[0], tensor[1], tensor[2]);
+    else
+        compute(&c, tensor[0], tensor[1], tensor[2]);
     return CUDNN_STATUS_SUCCESS;
 }
