@@ -133,8 +133,8 @@ Ref build_batch_norm_train(Builder *b, Ref x, const BatchNorm *n, Ref *mean, Ref
     const Ref mu =
         build_op2(b, OP_div, build_reduce(b, OP_sum, build_mask_rows(b, x, n->valid), rest), count);
     const Ref centred = build_op2(b, OP_sub, x, build_like(b, mu, x, rest));
-    const Ref counted = BUG(68) ? centred : build_mask_rows(b, centred, n->valid);
-    const Ref squares = build_reduce(b, OP_sum, build_op2(b, OP_mul, counted, counted), rest);
+    const Ref squares =
+        build_squared_deviations(b, x, mu, BUG(68) ? REF_NONE : n->valid, rest);
     const Ref y = normalise(b, centred, build_op2(b, OP_div, squares, count), n);
     *mean = moved(b, n->running_mean, mu, n->momentum);
     *var = moved(b, n->running_var, build_op2(b, OP_div, squares, count_less), n->momentum);

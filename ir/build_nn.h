@@ -72,6 +72,11 @@ Ref build_global_pool(Builder *b, Op op, Ref x); /* (B, X.., C) to (B, C) */
 /* (valid ? x : 0); valid is (B) bool, or REF_NONE for x itself. */
 Ref build_mask_rows(Builder *b, Ref x, Ref valid);
 
+/* The sum over axes of (x - mean)^2 where valid, which may be REF_NONE, says that a row counts; mean
+ * is the mean of these elements.  No gradient goes by way of it: that would be a multiple of the sum
+ * of x - mean, which is 0, and would make the gradient one sum over x after another. */
+Ref build_squared_deviations(Builder *b, Ref x, Ref mean, Ref valid, unsigned axes);
+
 typedef struct BatchNorm {
     Ref weight, bias;              /* (C) */
     Ref running_mean, running_var; /* (C) */

@@ -15,24 +15,35 @@ static double extent_of(Shape s, unsigned axes)
     return n;
 }
 
-static Ref mean_over(Builder *b, Ref x, unsigned axes)
+/* A sum of x over axes, divided by how many elements it is of. */
+static Ref over_extent(Builder *b, Ref sum, Ref x, unsigned axes)
 {
     const double n = extent_of(build_type(b, x).shape, axes);
-    return build_scale(b, build_reduce(b, OP_sum, x, axes), n > 0 ? 1 / n : 0);
+    return build_scale(b, sum, n > 0 ? 1 / n : 0);
 }
 
-/* x * rsqrt(mean(x^2) + eps) */
-static Ref by_root_mean_square(Builder *b, Ref x, unsigned axes, double eps)
+Ref build_squared_deviations(Builder *b, Ref x, Ref mean, Ref valid, unsigned axes)
 {
-    const Ref square = mean_over(b, build_op2(b, OP_mul, x, x), axes);
-    const Ref scale = build_op1(b, OP_rsqrt, build_shift(b, square, eps));
+    const Ref still = build_op1(b, OP_stop_gradient, mean);
+    const Ref d = build_op2(b, OP_sub, x, build_like(b, still, x, axes));
+    const Ref counted = build_mask_rows(b, d, valid);
+    return build_reduce(b, OP_sum, build_op2(b, OP_mul, counted, counted), axes);
+}
+
+/* x * rsqrt(squares / n + eps), n elements along the axes */
+static Ref by_root_mean_square(Builder *b, Ref x, Ref squares, unsigned axes, double eps)
+{
+    const Ref mean = over_extent(b, squares, x, axes);
+    const Ref scale = build_op1(b, OP_rsqrt, build_shift(b, mean, eps));
     return build_op2(b, OP_mul, x, build_like(b, scale, x, axes));
 }
 
 static Ref standardise(Builder *b, Ref x, unsigned axes, double eps)
 {
-    const Ref centred = build_op2(b, OP_sub, x, build_like(b, mean_over(b, x, axes), x, axes));
-    return by_root_mean_square(b, centred, axes, eps);
+    const Ref mean = over_extent(b, build_reduce(b, OP_sum, x, axes), x, axes);
+    const Ref centred = build_op2(b, OP_sub, x, build_like(b, mean, x, axes));
+    const Ref squares = build_squared_deviations(b, x, mean, REF_NONE, axes);
+    return by_root_mean_square(b, centred, squares, axes, eps);
 }
 
 /* x * weight + bias, both along the last axes of x. */
@@ -67,7 +78,9 @@ Ref build_rms_norm(Builder *b, Ref x, int naxis, Ref weight, double eps)
     if (b->status != ST_OK)
         return REF_NONE;
     const uint32_t before = build_open(b, "rms_norm");
-    const Ref y = by_root_mean_square(b, x, trailing(build_type(b, x).shape, naxis), eps);
+    const unsigned axes = trailing(build_type(b, x).shape, naxis);
+    const Ref squares = build_reduce(b, OP_sum, build_op2(b, OP_mul, x, x), axes);
+    const Ref y = by_root_mean_square(b, x, squares, axes, eps);
     return build_close(b, before, affine(b, y, weight, REF_NONE));
 }
 

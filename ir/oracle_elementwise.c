@@ -61,6 +61,7 @@ typedef struct Rule {
 #define ROW_not     { RISES,     "-",   0    }
 #define ROW_select  { SELECT,    "",    0    }
 #define ROW_cast    { CAST,      "",    .5   }
+#define ROW_stop_gradient { RISES, "+", 0    }
 /* clang-format on */
 
 static const Rule rules[OP_COUNT] = {

@@ -32,6 +32,7 @@
 typedef struct Canon {
     Rewrite rw;
     bool in_scan;
+    bool expanded;   /* nothing is left to differentiate */
     uint32_t region; /* of the node being rewritten */
     uint32_t *uses;  /* of values of out: how often nodes of in use what was mapped to them */
     uint32_t uses_cap;
@@ -234,6 +235,11 @@ static Ref select_not(Canon *c, const Node *n)
 static Ref same_type(Canon *c, const Node *n) /* a cast or reshape to what it is */
 {
     return type_eq(&n->type, &arg_of(c, n, 0)->type) ? n->arg[0] : REF_NONE;
+}
+
+static Ref stop_nothing(Canon *c, const Node *n) /* all gradients are there */
+{
+    return c->expanded ? n->arg[0] : REF_NONE;
 }
 
 static Ref view_of_const(Canon *c, const Node *n)
@@ -894,6 +900,7 @@ static const struct Rule {
     { OP_select, select_equal },
     { OP_select, select_not },
     { OP_cast, same_type },
+    { OP_stop_gradient, stop_nothing },
     { OP_reshape, same_type },
     { OP_reshape, view_of_const },
     { OP_reshape, reshape_reshape },
@@ -955,9 +962,10 @@ static Ref simplify(Canon *c, const Node *n)
     return r;
 }
 
-static Status walk(PassCx *pcx, const Graph *in, Graph *out, bool in_scan, PassFn *inside)
+static Status walk(PassCx *pcx, const Graph *in, Graph *out, bool in_scan, bool expanded,
+                   PassFn *inside)
 {
-    Canon c = { .rw = rewrite_start(pcx, in, out, inside), .in_scan = in_scan };
+    Canon c = { rewrite_start(pcx, in, out, inside), .in_scan = in_scan, .expanded = expanded };
     uint32_t *uses = arena_array(pcx->scratch, uint32_t, in->nnode);
     for (Ref r = 1; r < in->nnode; r++)
         for (uint32_t i = 0; i < in->node[r].nargs; i++)
@@ -979,10 +987,16 @@ static Status walk(PassCx *pcx, const Graph *in, Graph *out, bool in_scan, PassF
 
 static Status walk_body(PassCx *pcx, const Graph *in, Graph *out)
 {
-    return walk(pcx, in, out, true, walk_body);
+    return walk(pcx, in, out, true, true, walk_body);
+}
+
+static Status walk_body_early(PassCx *pcx, const Graph *in, Graph *out)
+{
+    return walk(pcx, in, out, true, false, walk_body_early);
 }
 
 Status pass_canonicalise(PassCx *pcx, const Graph *in, Graph *out)
 {
-    return walk(pcx, in, out, false, walk_body);
+    const bool expanded = pass_is_expanded(in);
+    return walk(pcx, in, out, false, expanded, expanded ? walk_body : walk_body_early);
 }

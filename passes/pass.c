@@ -101,7 +101,7 @@ static bool list_has(const char *list, const PassInfo *info)
     return false;
 }
 
-static bool is_expanded(const Graph *g)
+bool pass_is_expanded(const Graph *g)
 {
     for (Ref r = 1; r < g->nnode; r++)
         if (g->node[r].op == OP_grad)
@@ -154,7 +154,7 @@ static Status run_one(Ctx *cx, Arena *arena, const Target *target, const PassOpt
                       const PassInfo *info, const Graph **g)
 {
     const Graph *in = *g;
-    if ((info->requires_ & PROP_EXPANDED) && !is_expanded(in))
+    if ((info->requires_ & PROP_EXPANDED) && !pass_is_expanded(in))
         return FAIL(cx, USAGE, "%s: the graph holds a grad node; run differentiate first",
                     info->name);
     Graph *out = graph_new(arena);

@@ -56,6 +56,9 @@ typedef struct PassOptions {
     void *report_arg;
 } PassOptions;
 
+/* No grad node is left. */
+bool pass_is_expanded(const Graph *g);
+
 /* Runs the passes; *out lives in arena.  Fails with ST_USAGE for an unknown pass name. */
 Status pass_run(Ctx *cx, Arena *arena, const Target *target, const PassOptions *opt,
                 const Graph *in, const Graph **out);

@@ -157,6 +157,8 @@ static bool touchy(Op op)
 
 static void grow_elementwise(Grow *w, Op op)
 {
+    if (op == OP_stop_gradient && w->depth) /* where slope_check could not hold it still */
+        return;
     const int first = op == OP_select;
     const bool logic = op == OP_and || op == OP_or || op == OP_not;
     Ref arg[3];
@@ -544,7 +546,7 @@ static void grow_region(Grow *w, Op op)
     }
 }
 
-/* Whose result may be a float, and which has no gradient. */
+/* Whose result may be a float, and which has no gradient, or one that is not its slope. */
 static bool is_rough(Op op)
 {
     static const char *const gradient[OP_COUNT] = {
@@ -552,7 +554,8 @@ static bool is_rough(Op op)
 #include "ir/ops.def"
     };
     const uint8_t cls = op_info[op].cls;
-    return (cls == CLASS_REDUCE || cls == CLASS_REGION) && strcmp(gradient[op], "none") == 0;
+    return op == OP_stop_gradient ||
+           ((cls == CLASS_REDUCE || cls == CLASS_REGION) && strcmp(gradient[op], "none") == 0);
 }
 
 static void grow_one(Grow *w, Op op)

@@ -31,11 +31,12 @@ typedef struct Slopes {
 
     Ref grad; /* the node looked at, and what is made for it */
     const Ref *wrt;
-    uint32_t nwrt;
+    uint32_t nwrt, nstill;
     Arena *arena;
-    Graph *loss;      /* g's inputs and one for each wrt, which is added to it; the loss */
-    Tensor *at;       /* their values: g's, and zeros */
-    Tensor *gradient; /* by wrt */
+    Graph *loss;      /* g's inputs, one for each wrt, which is added to it, one for each
+                         stop_gradient, whose value does not move; the loss */
+    Tensor *at;       /* their values: g's, zeros, and what they are */
+    Tensor *gradient; /* by wrt; then the values of stop_gradients */
     char said[400];   /* of the last direction that differs */
 } Slopes;
 
@@ -53,13 +54,14 @@ static Tensor *evaluate(const Slopes *s, const Builder *b, Arena *arena, const T
 }
 
 /* All inputs of g, in their order, then the nodes before the grad node; by: what is added to the
- * values differentiated by, or NULL. */
+ * values differentiated by, then what stands for each stop_gradient; or NULL. */
 static Ref *copy_before(const Slopes *s, Builder *b, const Ref *by)
 {
     const Graph *g = s->g;
     Ref *map = arena_array(s->arena, Ref, g->nnode);
     for (uint32_t i = 0; i < g->ninput; i++)
         map[g->input[i]] = i + 1;
+    const Ref *still = by ? by + s->nwrt : NULL;
     for (Ref r = 1; r < s->grad && b->status == ST_OK; r++) {
         Node n = g->node[r];
         Ref *arg = arena_array(s->arena, Ref, n.nargs);
@@ -67,7 +69,9 @@ static Ref *copy_before(const Slopes *s, Builder *b, const Ref *by)
             arg[k] = map[n.arg[k]];
         n.arg = arg;
         n.region = 0;
-        if (n.op != OP_input)
+        if (by && n.op == OP_stop_gradient)
+            map[r] = *still++;
+        else if (n.op != OP_input)
             b->status = graph_add(s->cx, b->g, &n, &map[r]);
         for (uint32_t k = 0; by && k < s->nwrt; k++)
             if (s->wrt[k] == r)
@@ -97,13 +101,13 @@ static void finish(const Slopes *s, Builder *b)
 static void make_loss(Slopes *s)
 {
     Builder b = start(s);
-    Ref *by = arena_array(s->arena, Ref, s->nwrt);
-    s->at = arena_array(s->arena, Tensor, s->g->ninput + s->nwrt);
+    Ref *by = arena_array(s->arena, Ref, s->nwrt + s->nstill);
+    s->at = arena_array(s->arena, Tensor, s->g->ninput + s->nwrt + s->nstill);
     memcpy(s->at, s->in, s->g->ninput * sizeof *s->in);
-    for (uint32_t k = 0; k < s->nwrt; k++) {
-        const Type t = s->g->node[s->wrt[k]].type;
+    for (uint32_t k = 0; k < s->nwrt + s->nstill; k++) {
+        const Type t = s->gradient[k].type;
         by[k] = build_input(&b, INPUT_batch, arena_printf(s->arena, "by.%u", k), t.dt, t.shape);
-        s->at[s->g->ninput + k] = tensor_new(s->arena, t);
+        s->at[s->g->ninput + k] = k < s->nwrt ? tensor_new(s->arena, t) : s->gradient[k];
     }
     const Ref *map = copy_before(s, &b, by);
     build_output(&b, map[s->g->node[s->grad].arg[0]], NULL);
@@ -121,6 +125,12 @@ static void find_gradient(Slopes *s)
     const Ref grad = build_grad(&b, map[s->g->node[s->grad].arg[0]], wrt, (int)s->nwrt);
     for (uint32_t k = 0; k < s->nwrt; k++)
         build_output(&b, build_get(&b, grad, (int)k), NULL);
+    s->nstill = 0;
+    for (Ref r = 1; r < s->grad; r++)
+        if (s->g->node[r].op == OP_stop_gradient) {
+            build_output(&b, map[r], NULL);
+            s->nstill++;
+        }
     finish(s, &b);
     s->gradient = evaluate(s, &b, s->arena, s->in);
 }

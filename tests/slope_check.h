@@ -11,7 +11,8 @@
  * each result of each grad node a random direction u is drawn, and d loss / d u by central
  * differences of two widths is compared with the sum of gradient * u.  A direction in which the
  * loss has a kink or a jump (the differences of the two widths, or of the two sides, disagree) says
- * nothing; single elements are tried instead, and what is left of it is counted. */
+ * nothing; single elements are tried instead, and what is left of it is counted.  What stop_gradient
+ * gives stays as it was, which is asked of g itself and not of the bodies of scans. */
 typedef struct SlopeVerdict {
     bool wrong, refused;     /* refused: autodiff does not take g */
     int compared, undecided; /* directions */

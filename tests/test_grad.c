@@ -70,6 +70,13 @@ static Ref elementwise_case(Builder *b, Op op, int variant)
         return build_cast(b, low, DT_F64);
     }
     const Ref x = real(b, "x", s);
+    if (op == OP_stop_gradient) { /* of the mean in a variance: there it leaves the slope as it is */
+        const unsigned all = (1u << s.rank) - 1;
+        const int64_t n = shape_count(&s);
+        const Ref mean = build_scale(b, build_reduce(b, OP_sum, x, all), n ? 1.0 / (double)n : 0);
+        const Ref d = build_op2(b, OP_sub, x, build_like(b, build_op1(b, op, mean), x, all));
+        return build_reduce(b, OP_sum, build_op2(b, OP_mul, d, d), all);
+    }
     return op_info[op].nargs == 1 ? build_op1(b, op, x) : build_op2(b, op, x, real(b, "y", s));
 }
 
@@ -763,6 +770,8 @@ static void test_kinks(void **state)
                (double[]){ 0, 0, 0, 1, 1, 1 });
     check_kink("  %m = abs %x : f64[2,3]\n  %loss = sum %m axes=[0,1] : f64[]\n", x, 6,
                (double[]){ 1, 1, 1, 0, -1, 0 });
+    check_kink("  %s = stop_gradient %x : f64[2,3]\n  %m = mul %x, %s : f64[2,3]\n"
+               "  %loss = sum %m axes=[0,1] : f64[]\n", x, 6, x);
 }
 
 static void test_no_gradient(void **state)

@@ -169,6 +169,17 @@ static void grad_mask_rows(Case *c)
                                 c->variant ? other(c, DT_BOOL, S(5L)) : REF_NONE));
 }
 
+static void grad_squared_deviations(Case *c)
+{
+    if (c->variant >= 2)
+        return;
+    const Ref x = real(c, S(5L, 3L));
+    const unsigned axes = c->variant ? 3 : 1;
+    const Ref sum = build_reduce(&c->b, OP_sum, x, axes);
+    const Ref mean = build_scale(&c->b, sum, c->variant ? 1.0 / 15 : 1.0 / 5);
+    give(c, build_squared_deviations(&c->b, x, mean, REF_NONE, axes));
+}
+
 static BatchNorm batch_norm(Case *c)
 {
     BatchNorm n = { .count = build_scalar(&c->b, DT_F32, 5), .eps = 1e-3, .momentum = 0.1 };
@@ -176,7 +187,11 @@ static BatchNorm batch_norm(Case *c)
     n.bias = real(c, S(3L));
     n.running_mean = real(c, S(3L));
     n.running_var = build_shift(&c->b, real(c, S(3L)), 1);
-    n.valid = c->variant % 2 ? other(c, DT_BOOL, S(5L)) : REF_NONE;
+    if (c->variant % 2) {
+        n.valid = other(c, DT_BOOL, S(5L));
+        n.count = build_op2(&c->b, OP_max, build_scalar(&c->b, DT_F32, 1),
+                            build_reduce(&c->b, OP_sum, build_cast(&c->b, n.valid, DT_F32), 1));
+    }
     return n;
 }
 
@@ -379,6 +394,7 @@ static const struct {
     ROW(pool),
     ROW(global_pool),
     ROW(mask_rows),
+    ROW(squared_deviations),
     ROW(batch_norm_train),
     ROW(batch_norm_eval),
     ROW(layer_norm),
