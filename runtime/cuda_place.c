@@ -34,6 +34,7 @@ static const Place places[] = {
     { NULL, "/usr/lib/aarch64-linux-gnu" },
     { NULL, "/opt/cuda/lib64" },
 };
+enum { NASKED = 2, NPLACE = sizeof places / sizeof *places }; /* the first are GTC_CUDA_PATH's */
 
 static void *load_pattern(Ctx *cx, const char *pattern, char *path, size_t n)
 {
@@ -65,10 +66,20 @@ static void *load_place(Ctx *cx, const Place *p, const char *soname, char *path,
     return cx->os->dlopen(path);
 }
 
-void *cuda_place_load(Ctx *cx, const char *soname, char *path, size_t n)
+static void *load(Ctx *cx, int nplace, const char *soname, char *path, size_t n)
 {
     void *lib = NULL;
-    for (size_t i = 0; i < sizeof places / sizeof *places && !lib; i++)
+    for (int i = 0; i < nplace && !lib; i++)
         lib = load_place(cx, &places[i], soname, path, n);
     return lib;
+}
+
+void *cuda_place_load(Ctx *cx, const char *soname, char *path, size_t n)
+{
+    return load(cx, NPLACE, soname, path, n);
+}
+
+void *cuda_place_load_asked(Ctx *cx, const char *soname, char *path, size_t n)
+{
+    return load(cx, NASKED, soname, path, n);
 }

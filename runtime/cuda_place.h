@@ -10,4 +10,7 @@
  * and says in path as what it was found.  NULL: it is nowhere.  It stays loaded. */
 void *cuda_place_load(Ctx *cx, const char *soname, char *path, size_t n);
 
+/* The same in the folder that GTC_CUDA_PATH names, and nowhere else. */
+void *cuda_place_load_asked(Ctx *cx, const char *soname, char *path, size_t n);
+
 #endif

@@ -20,7 +20,7 @@ struct JitNvrtc {
     ImageMaker maker;
 };
 
-enum { NOPTION = 4 };
+enum { NOPTION = 5 };
 
 static bool is_ptx(const JitNvrtc *j)
 {
@@ -31,8 +31,9 @@ static void options_of(const JitNvrtc *j, const char *option[NOPTION])
 {
     option[0] = j->option;
     option[1] = "-default-device";
-    option[2] = "-lineinfo";
-    option[3] = "--ptxas-options=-v";
+    option[2] = "--std=c++17"; /* hexadecimal floats; NVRTC 11 is at C++14 by itself */
+    option[3] = "-lineinfo";
+    option[4] = "--ptxas-options=-v";
 }
 
 static int option_count(const JitNvrtc *j)
@@ -68,7 +69,7 @@ static void read_words(const char *log, Image *out)
         }
         if (used && sscanf(used, "Used %d registers", &a) == 1)
             most(&out->regs, a);
-        if (strstr(line, "warning"))
+        if (strstr(line, "warning") && !strstr(line, "Architectures prior to")) /* no kernel's fault */
             out->warnings++;
     }
 }
@@ -169,10 +170,11 @@ static void make(void *arg, const Kernel *k, const char *text, Image *out, Strbu
 
 /* ------------------------------------------------------------ open and close */
 
-/* Instructions of sm_90a are those of that one architecture; it is what a GPU of 9.0 is. */
-static const char *suffix(int capability)
+/* Instructions of sm_90a are those of that one architecture; it is what a GPU of 9.0 is.  NVRTC 11
+ * knows it by its other name alone. */
+static const char *suffix(const Nvrtc *n, int capability)
 {
-    return capability == 90 ? "a" : "";
+    return capability == 90 && n->major >= 12 ? "a" : "";
 }
 
 Status jit_nvrtc_arch(Ctx *cx, const Nvrtc *n, int capability, char arch[32])
@@ -180,7 +182,7 @@ Status jit_nvrtc_arch(Ctx *cx, const Nvrtc *n, int capability, char arch[32])
     int below = 0;
     for (int i = 0; i < n->narch; i++) {
         if (n->arch[i] == capability) {
-            snprintf(arch, 32, "sm_%d%s", capability, suffix(capability));
+            snprintf(arch, 32, "sm_%d%s", capability, suffix(n, capability));
             return ST_OK;
         }
         if (n->arch[i] < capability && n->arch[i] > below)

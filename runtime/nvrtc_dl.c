@@ -2,7 +2,8 @@
 /* nvrtc_dl: finding NVRTC.
  *
  * What a compiler of a newer major version makes, a driver may not take; so the driver's own
- * version comes first.  The library stays loaded. */
+ * version comes first, but for what GTC_CUDA_PATH holds: who says that means it.  The library stays
+ * loaded. */
 #include "runtime/nvrtc_dl.h"
 
 #include <stdbool.h>
@@ -39,31 +40,42 @@ static Status bind(Ctx *cx, void *lib, const char *path, Nvrtc *n)
     return ST_OK;
 }
 
+typedef void *LoadFn(Ctx *cx, const char *soname, char *path, size_t n);
+
 /* Says in *there whether there is that version at all. */
-static Status try_version(Ctx *cx, const struct Known *k, Nvrtc *out, bool *there)
+static Status try_version(Ctx *cx, const struct Known *k, LoadFn *load, Nvrtc *out, bool *there)
 {
     char path[sizeof out->path];
-    void *lib = cuda_place_load(cx, k->soname, path, sizeof path);
+    void *lib = load(cx, k->soname, path, sizeof path);
     *there = lib != NULL;
     return lib ? bind(cx, lib, path, out) : ST_OK;
+}
+
+/* For a driver of that major version. */
+static Status find(Ctx *cx, int major, LoadFn *load, Nvrtc *out, bool *there)
+{
+    *there = false;
+    for (int i = 0; i < NKNOWN && !*there; i++)
+        if (known[i].major <= major)
+            TRY(try_version(cx, &known[i], load, out, there));
+    for (int i = NKNOWN - 1; i >= 0 && !*there; i--)
+        if (known[i].major > major)
+            TRY(try_version(cx, &known[i], load, out, there));
+    return ST_OK;
 }
 
 Status nvrtc_dl_open(Ctx *cx, int driver, Nvrtc *out)
 {
     const int major = driver ? driver / 1000 : known[0].major;
-    bool there = false;
-    for (int i = 0; i < NKNOWN && !there; i++)
-        if (known[i].major <= major)
-            TRY(try_version(cx, &known[i], out, &there));
-    for (int i = NKNOWN - 1; i >= 0 && !there; i--)
-        if (known[i].major > major) {
-            TRY(try_version(cx, &known[i], out, &there));
-            if (there)
-                log_say(cx, LOG_WARN,
-                        "NVRTC %d.%d is newer than the driver (CUDA %d.%d), which may not take its "
-                        "code: update the driver, or install NVRTC %d",
-                        out->major, out->minor, major, driver % 1000 / 10, major);
-        }
+    bool there;
+    TRY(find(cx, major, cuda_place_load_asked, out, &there));
+    if (!there)
+        TRY(find(cx, major, cuda_place_load, out, &there));
+    if (there && out->major > major)
+        log_say(cx, LOG_WARN,
+                "NVRTC %d.%d is newer than the driver (CUDA %d.%d), which may not take its code: "
+                "update the driver, or install NVRTC %d",
+                out->major, out->minor, major, driver % 1000 / 10, major);
     if (there)
         return ST_OK;
     return FAIL(cx, ENV,

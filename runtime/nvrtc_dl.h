@@ -53,7 +53,8 @@ typedef struct Nvrtc {
 
 /* Fills *out from the best NVRTC of this machine for a driver of that version, as
  * cuDriverGetVersion counts it (12040); 0: the newest.  Best is the driver's own major version,
- * then older ones, newest first, then newer ones.  ST_ENV, and what to do, when there is none. */
+ * then older ones, newest first, then newer ones; what GTC_CUDA_PATH holds before everything else.
+ * ST_ENV, and what to do, when there is none. */
 Status nvrtc_dl_open(Ctx *cx, int driver, Nvrtc *out);
 
 #endif

@@ -29,7 +29,7 @@ static bool knows(const Nvrtc *nvrtc, const char *arch)
     bool found = false;
     for (int i = 0; i < nvrtc->narch; i++)
         found |= strncmp(arch, "sm_", 3) == 0 && nvrtc->arch[i] == want;
-    return found;
+    return found && (nvrtc->major >= 12 || !strchr(arch, 'a')); /* sm_90a came with 12.0 */
 }
 
 static bool row(const Nvrtc *nvrtc, Cache *cache, const ZooCase *c, char **arch, int narch)

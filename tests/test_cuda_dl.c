@@ -282,6 +282,9 @@ static void nvrtc_fits_the_driver(void **state)
     setenv("GTC_CUDA_PATH", "/my/cuda", 1);
     assert_int_equal(nvrtc_dl_open(&cx, 0, &n), ST_OK);
     assert_string_equal(n.path, "/my/cuda/lib64/libnvrtc.so.12");
+    m.library[1] = "libnvrtc.so.13"; /* what is asked for goes before what is newer */
+    assert_int_equal(nvrtc_dl_open(&cx, 13000, &n), ST_OK);
+    assert_string_equal(n.path, "/my/cuda/lib64/libnvrtc.so.12");
     unsetenv("GTC_CUDA_PATH");
 }
 
