@@ -15,6 +15,10 @@
  * the driver makes no graph the launches of a part are put into the stream one by one, which is
  * slower and said aloud once.
  *
+ * Inputs that are large are copied by another stream, while the run before still works, into one of
+ * two places from which the run takes them: two events for each place say when it is full, and when
+ * it may be filled again.
+ *
  * Memory that carries nothing from run to run is filled with NaN before the first: a step that
  * reads what no earlier one wrote then shows. */
 #include "runtime/cuda_call.h"
@@ -37,6 +41,9 @@ typedef struct CudaParts {
     CUevent event[2]; /* around a kernel that is timed; NULL until one is */
     CUevent *done;    /* [depth]: the last run of each slot */
     int depth;
+    CUstream copies;           /* NULL: there are no stages */
+    CUevent full[2], taken[2]; /* of each stage */
+    int64_t staged;            /* runs so far */
 } CudaParts;
 
 /* What one call works with. */
@@ -83,6 +90,14 @@ static Status send(const Run *r, void *device, const void *host, int64_t bytes)
     return cuda_check(
         r->cx, r->cu, "cuMemcpyHtoDAsync",
         r->cu->cuMemcpyHtoDAsync_v2(address(device), host, (size_t)bytes, r->q->stream));
+}
+
+/* Whatever the answer is. */
+static void all_done(const CudaQueue *q, const CudaModule *m)
+{
+    if (m->parts && m->parts->copies)
+        q->cu->cuStreamSynchronize(m->parts->copies);
+    q->cu->cuStreamSynchronize(q->stream);
 }
 
 /* ------------------------------------------------------------ one by one */
@@ -370,12 +385,35 @@ static Status slots_make(const Run *r)
     return ST_OK;
 }
 
+/* Each of them may be there already, from a time when the next could not be made. */
+static Status stages_make(const Run *r)
+{
+    CudaParts *p = r->m->parts;
+    if (!p->copies)
+        TRY(cuda_check(r->cx, r->cu, "cuStreamCreate",
+                       r->cu->cuStreamCreate(&p->copies, CU_STREAM_NON_BLOCKING)));
+    CUevent *const event[] = { &p->full[0], &p->full[1], &p->taken[0], &p->taken[1] };
+    for (int i = 0; i < 4; i++)
+        if (!*event[i])
+            TRY(cuda_check(r->cx, r->cu, "cuEventCreate",
+                           r->cu->cuEventCreate(event[i], CU_EVENT_DISABLE_TIMING)));
+    return ST_OK;
+}
+
 void cuda_run_end(const CudaQueue *q, CudaModule *m)
 {
     CudaParts *p = m->parts;
     if (!p)
         return;
-    q->cu->cuStreamSynchronize(q->stream);
+    all_done(q, m);
+    if (p->copies)
+        q->cu->cuStreamDestroy_v2(p->copies);
+    for (int i = 0; i < 2; i++) {
+        if (p->full[i])
+            q->cu->cuEventDestroy_v2(p->full[i]);
+        if (p->taken[i])
+            q->cu->cuEventDestroy_v2(p->taken[i]);
+    }
     for (int i = 0; i < p->depth; i++)
         q->cu->cuEventDestroy_v2(p->done[i]);
     for (int i = 0; i < p->n; i++)
@@ -431,6 +469,27 @@ static Status run_timed(const Run *r, double *ms)
     return status;
 }
 
+static Status inputs_stage(const Run *r, const Transfer *in)
+{
+    CudaParts *p = r->m->parts;
+    const int turn = (int)(p->staged++ % 2);
+    const CUdeviceptr stage = address(r->s->stage[turn]);
+    const size_t n = (size_t)in->bytes;
+    TRY(stages_make(r));
+    if (p->staged > 2)
+        TRY(cuda_check(r->cx, r->cu, "cuStreamWaitEvent",
+                       r->cu->cuStreamWaitEvent(p->copies, p->taken[turn], 0)));
+    TRY(cuda_check(r->cx, r->cu, "cuMemcpyHtoDAsync",
+                   r->cu->cuMemcpyHtoDAsync_v2(stage, in->host, n, p->copies)));
+    TRY(cuda_check(r->cx, r->cu, "cuEventRecord", r->cu->cuEventRecord(p->full[turn], p->copies)));
+    TRY(cuda_check(r->cx, r->cu, "cuStreamWaitEvent",
+                   r->cu->cuStreamWaitEvent(r->q->stream, p->full[turn], 0)));
+    TRY(cuda_check(r->cx, r->cu, "cuMemcpyDtoDAsync",
+                   r->cu->cuMemcpyDtoDAsync_v2(address(in->device), stage, n, r->q->stream)));
+    return cuda_check(r->cx, r->cu, "cuEventRecord",
+                      r->cu->cuEventRecord(p->taken[turn], r->q->stream));
+}
+
 static Status run_all(const Run *r, double *ms)
 {
     const Schedule *s = r->s;
@@ -441,7 +500,7 @@ static Status run_all(const Run *r, double *ms)
     const Transfer *in = s->in + (ptrdiff_t)(r->slot % s->in_depth) * s->nin,
                    *out = s->out + (ptrdiff_t)r->slot * s->nout;
     for (int i = 0; i < s->nin; i++)
-        TRY(send(r, in[i].device, in[i].host, in[i].bytes));
+        TRY(s->stage[0] ? inputs_stage(r, &in[i]) : send(r, in[i].device, in[i].host, in[i].bytes));
     if (ms)
         TRY(run_timed(r, ms));
     for (int i = 0; i < r->m->parts->n && !ms; i++)
@@ -460,7 +519,7 @@ Status cuda_run_wait(Ctx *cx, const CudaQueue *q, const CudaModule *m, int slot)
     const Status status = cuda_check(cx, q->cu, "cuEventSynchronize",
                                      q->cu->cuEventSynchronize(m->parts->done[slot]));
     if (status != ST_OK)
-        q->cu->cuStreamSynchronize(q->stream);
+        all_done(q, m);
     return status;
 }
 
@@ -470,6 +529,6 @@ Status cuda_run(Ctx *cx, const CudaQueue *q, CudaModule *m, const Schedule *s, i
     TRY(cuda_enter(cx, q));
     const Status status = run_all(&r, ms);
     if (status != ST_OK)
-        q->cu->cuStreamSynchronize(q->stream); /* nothing may still be under way */
+        all_done(q, m); /* nothing may still be under way */
     return status;
 }

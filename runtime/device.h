@@ -44,6 +44,7 @@ typedef struct Schedule {
      * are slots may be under way. */
     Transfer *in, *out;
     int nin, nout, depth, in_depth;
+    void *stage[2]; /* where inputs wait, by turns, for the run before to end; NULL: they do not */
     Transfer *planned; /* memory that holds nothing between two runs; host is NULL */
     int nplanned;
     void *module; /* as load gave it */

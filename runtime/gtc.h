@@ -29,6 +29,9 @@ typedef struct GtcOptions {
      * that the kernels of the rest are what they are without it. */
     const Graph *feed;
     int depth; /* runs that may be under way on a device that works by itself; 0: 4 */
+    /* Batch inputs of so many bytes are brought to a GPU while the run before works, and cost their
+     * size twice more there; 0: 256 KiB. */
+    int64_t stage_bytes;
     void (*dump)(void *arg, const char *stage, const char *text); /* may be NULL */
     void *dump_arg;
     void (*pass_done)(void *arg, const char *pass, uint32_t changed, uint32_t nodes,

@@ -27,7 +27,7 @@
 
 /* Runs under way on a device that works by itself, where nobody says; and how many of them have
  * inputs that wait to be brought there, where all of them would take more than so many bytes. */
-enum { DEPTH = 4, INPUTS = 4, INPUT_BYTES = 4 << 20 };
+enum { DEPTH = 4, INPUTS = 4, INPUT_BYTES = 4 << 20, STAGE_BYTES = 256 << 10 };
 
 /* ------------------------------------------------------------ slots */
 
@@ -120,7 +120,23 @@ static void depth_choose(Schedule *s, int wanted, int64_t in_bytes)
     }
 }
 
-static Status ports_make(Bind *b, int depth)
+/* Two more blocks for inputs that are worth it. */
+static Status stage_make(Bind *b, int64_t bytes, int64_t least)
+{
+    GtcProgram *p = b->p;
+    if (!b->in.device || bytes < (least > 0 ? least : STAGE_BYTES))
+        return ST_OK;
+    for (int i = 0; i < 2; i++) {
+        p->schedule.stage[i] = program_own(b, bytes);
+        if (!p->schedule.stage[i])
+            return FAIL(b->cx, MEMORY, "no memory for batches that wait: %lld bytes%s",
+                        (long long)bytes, p->d->trouble);
+        p->info.arena_bytes = size_add(p->info.arena_bytes, bytes);
+    }
+    return ST_OK;
+}
+
+static Status ports_make(Bind *b, const GtcOptions *opt)
 {
     const Graph *g = b->g;
     GtcProgram *p = b->p;
@@ -134,9 +150,10 @@ static Status ports_make(Bind *b, int depth)
             const Type t = graph_result_type(g, g->out[i].value, 0);
             out = size_add(out, port_bytes(&t));
         }
-    depth_choose(s, p->d->ops->copy ? depth : 1, in);
+    depth_choose(s, p->d->ops->copy ? opt->depth : 1, in);
     TRY(ports_alloc(b, &b->in, in, s->in_depth, &s->in, &s->nin));
     TRY(ports_alloc(b, &b->out, out, s->depth, &s->out, &s->nout));
+    TRY(stage_make(b, in, opt->stage_bytes));
     p->in_host = b->in.host;
     p->out_host = b->out.host;
     return ST_OK;
@@ -421,7 +438,7 @@ static Status program_build(Bind *b, const GtcOptions *opt)
 {
     GtcProgram *p = b->p;
     Code *code = arena_array(b->arena, Code, b->nk);
-    TRY(ports_make(b, opt->depth));
+    TRY(ports_make(b, opt));
     TRY(find_slots(b));
     const char **layers = program_layers(b);
     const LoadCall call = { b->k, layers, b->nk, opt->no_cache, b->g, b->fusion, b->arena };

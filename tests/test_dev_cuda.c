@@ -177,6 +177,7 @@ typedef struct Setup {
     uint64_t fail;
     bool fail_ever, no_cache;
     int depth;
+    int64_t stage; /* 0: inputs this small have none */
     void (*change)(CudaDriver *cu);
 } Setup;
 
@@ -191,7 +192,7 @@ static Status begin(Fixture *f, const Setup *u)
 {
     SimtDriverOptions driver;
     Graph *g = NULL;
-    const GtcOptions opt = { .no_cache = u->no_cache, .depth = u->depth };
+    const GtcOptions opt = { .no_cache = u->no_cache, .depth = u->depth, .stage_bytes = u->stage };
     const DeviceCall call = { .gpu = -1, .memory_fraction = u->memory_fraction };
     memset(f, 0, sizeof *f);
     ctx_init(&f->cx);
@@ -446,7 +447,7 @@ static void kernels_are_timed(void **state)
 
 /* Runs that are under way together see the inputs that they were begun with, also where more of them
  * are under way than inputs have places. */
-static void under_way(int wanted, int depth)
+static void under_way(int wanted, int depth, int64_t stage)
 {
     enum { RUNS = 11 };
     Fixture f;
@@ -454,6 +455,7 @@ static void under_way(int wanted, int depth)
     float w[N], want[RUNS];
     int begun = 0;
     u.depth = wanted;
+    u.stage = stage;
     OK(&f, begin(&f, &u));
     give(&f, w);
     OK(&f, gtc_store_upload(&f.cx, f.s));
@@ -461,6 +463,7 @@ static void under_way(int wanted, int depth)
     assert_int_equal(gtc_program_depth(f.p), depth);
     const Schedule *s = program_view(f.p).schedule;
     assert_int_equal(s->in_depth, depth > 1000 ? 4 : depth);
+    assert_true((s->stage[0] != NULL) == (stage > 0));
     for (int done = 0; done < RUNS; done++) {
         for (; begun < RUNS && begun - done < depth; begun++) {
             x[5] = 0.25f * (float)begun;
@@ -480,10 +483,12 @@ static void under_way(int wanted, int depth)
 static void runs_may_be_under_way(void **state)
 {
     (void)state;
-    under_way(0, 4);
-    under_way(1, 1);
-    under_way(7, 7);
-    under_way(1103, 1100);
+    for (int64_t stage = 0; stage < 2; stage++) {
+        under_way(0, 4, stage);
+        under_way(1, 1, stage);
+        under_way(7, 7, stage);
+        under_way(1103, 1100, stage);
+    }
 }
 
 /* The steps in orders that the edges allow, every access watched. */
@@ -764,12 +769,13 @@ static void every_call_may_fail(void **state)
 {
     int right = 0, refused = 0;
     (void)state;
-    for (int ever = 0; ever < 2; ever++)
-        for (uint64_t k = 1;; k += STRIDE) {
+    for (int ever = 0; ever < 4; ever++)
+        for (uint64_t k = 1;; k += STRIDE + ever) {
             Fixture f;
             Setup u = plain();
             u.fail = k;
-            u.fail_ever = ever;
+            u.fail_ever = ever % 2;
+            u.stage = ever / 2;
             Status s = begin(&f, &u);
             if (s == ST_OK)
                 s = train(&f, 2);
@@ -782,7 +788,7 @@ static void every_call_may_fail(void **state)
             }
             const bool early = simt_driver_failed() > 0;
             const Status left = end(&f);
-            if (left != ST_OK && early && !ever)
+            if (left != ST_OK && early && !u.fail_ever)
                 fail_msg("call %d fails: %s", (int)k, f.cx.msg);
             if (!f.failed)
                 break;
