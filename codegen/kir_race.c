@@ -239,6 +239,21 @@ static Status check_shared_pair(const Accesses *v, const Access *a, const Access
                                                : "");
 }
 
+/* The slot is the number of the step, or that and a constant, modulo the slots: another at the next
+ * step. */
+static bool slot_changes(const Accesses *v, const Access *a, const Access *b)
+{
+    const KBuf *x = &v->k->buf[a->node->buf];
+    if (!x->slots || a->node->buf != b->node->buf || x->shape[0] < 2 || a->turn == b->turn ||
+        !a->inner || a->inner != b->inner || !a->inner->step || a->node->ix[0] != b->node->ix[0])
+        return false;
+    bool found = false;
+    const Ix step = ix_var(v->pool, a->inner->var);
+    for (int64_t c = 0; c < x->shape[0] && !found; c++)
+        found = a->node->ix[0] == ix_mod(v->pool, ix_shift(v->pool, step, c), x->shape[0]);
+    return found;
+}
+
 /* The threads of a block, between two of its syncs. */
 static Status check_block_pair(const Accesses *v, const Access *a, const Access *b)
 {
@@ -253,6 +268,8 @@ static Status check_block_pair(const Accesses *v, const Access *a, const Access 
     if (x->slots && a->again == b->again && a->node->buf == b->node->buf &&
         a->node->ix[0] != b->node->ix[0])
         return ST_OK; /* other slots at every step: kir_verify_slots */
+    if (slot_changes(v, a, b))
+        return ST_OK;
     return REFUSE(
         v, "no sync between a store to %s[..%s] by one thread of a block and a %s by another",
         x->name, x->rank ? kir_ix_text(v->k, w->node->ix[x->rank - 1]) : "",

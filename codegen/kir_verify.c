@@ -45,7 +45,7 @@ typedef struct Verify {
     Accesses seen;
     uint32_t seq, segment, sync;
     int depth, dead; /* dead: inside what never runs */
-    int again;       /* walking a loop's body a second time */
+    int again, turn; /* walking a loop's body a second time; that of the outermost in a team loop */
     int when;        /* conditions around */
     const KNode *par[MAX_SHARED];
     int npar, nteam;
@@ -402,6 +402,7 @@ static Status record_access(Verify *v, const KNode *n, bool write)
                    .segment = v->segment,
                    .sync = v->sync,
                    .again = v->again,
+                   .turn = v->turn,
                    .write = write };
     a->par = arena_copy(v->k->arena, v->par, sizeof *v->par * (size_t)(v->npar ? v->npar : 1));
     IxRange *at = arena_array(v->k->arena, IxRange, v->npar);
@@ -561,8 +562,11 @@ static Status walk_loop(Verify *v, const KNode *n)
     v->depth++;
     TRY(walk(v, n->body));
     if (n->bind < BIND_TEAM && has_sync(n->body)) { /* what an iteration does to the next */
+        const bool outermost = v->team && v->inner == n;
         v->again++;
+        v->turn += outermost;
         TRY(walk(v, n->body));
+        v->turn -= outermost;
         v->again--;
     }
     v->depth--;

@@ -29,7 +29,7 @@ typedef struct Access {
     const KNode *outer; /* the outermost loop around it that is none */
     const KNode *inner; /* the outermost loop inside team, or outer */
     uint32_t seq, segment, sync;
-    int again;
+    int again, turn; /* in a second walk: of loops around it, of the outermost inside team */
     bool write;
     Place dim[MAX_RANK];
 } Access;

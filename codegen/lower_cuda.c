@@ -9,7 +9,8 @@
  *
  * Between nests of one block a sync stands where one touches a buffer that another wrote, or writes
  * one that another touched, since the last; the loop over the steps of a scan is looked at twice
- * round. */
+ * round.  No sync where each thread touches its own points alone, or the step before another time
+ * slot. */
 #include "codegen/lower.h"
 
 #include <string.h>
@@ -187,59 +188,130 @@ static void lower_nest(Low *l, const Nest *n, Bind bind)
 
 /* ---- syncs ------------------------------------------------------------------------------- */
 
+enum { MIXED = -1 };
+
 typedef struct Touched {
     bool *read, *written; /* by buffer */
+    int *split; /* by buffer: each thread touches only its own points, shared out so (Held.split);
+                   or MIXED; 0: not touched */
+    Ix *slot;   /* by buffer: the time slot that all touch, another at each step; or IX_KEEP; 0: not
+                  touched */
+    int *round; /* by buffer: in which round over the steps it was touched last */
     uint32_t n;
+    Low *l;
+    const Nest *nest; /* at whose own points it is touched; NULL: anywhere */
 } Touched;
+
+/* Is that element of the thread to which the point belongs, and of no other? */
+static bool at_own_point(const Low *l, const Nest *n, const Ix *ix, int rank)
+{
+    const Var units = n->naxis ? n->axis[n->naxis - 1] : 0;
+    Var found[MAX_RANK], w;
+    int nfound = 0, want = 0;
+    for (int d = 0; d < rank; d++) {
+        int64_t c;
+        if (ix_is_var(l->p, ix[d], &w) && w != l->s->seq)
+            found[nfound++] = w;
+        else if (!ix_is_const(l->p, ix[d], &c) &&
+                 (!l->s->seq || !ix_uses(l->p, ix[d], l->s->seq) || ix_uses(l->p, ix[d], units)))
+            return false;
+    }
+    for (int a = 0; a < n->naxis; a++)
+        for (int i = 0; i < nfound; i++)
+            if (n->axis[a] == found[i] && (n->axis[a] == units || l->span[n->axis[a]].count > 1))
+                want++;
+    int most = 1;
+    for (int a = 0; a + 1 < n->naxis; a++)
+        most += l->span[n->axis[a]].count > 1;
+    return want == most && n->held;
+}
+
+static void note_place(Touched *t, uint16_t buf, const Ix *ix, int rank)
+{
+    const bool own = t->nest && at_own_point(t->l, t->nest, ix, rank);
+    const int split = own ? t->nest->held->split : MIXED;
+    t->split[buf] = t->split[buf] == 0 || t->split[buf] == split ? split : MIXED;
+    const Var seq = t->l->s->seq;
+    const Ix slot =
+        t->l->s->buf[buf].slots && seq && ix_uses(t->l->p, ix[0], seq) ? ix[0] : IX_KEEP;
+    t->slot[buf] = t->slot[buf] == 0 || t->slot[buf] == slot ? slot : IX_KEEP;
+}
 
 static void note_read(void *arg, const Expr *e)
 {
     Touched *t = arg;
     t->read[e->buf] = true;
+    note_place(t, e->buf, e->ix, e->nix);
 }
 
 static Touched touched_new(Low *l)
 {
-    return (Touched){ arena_array(l->arena, bool, l->s->nbuf),
-                      arena_array(l->arena, bool, l->s->nbuf), l->s->nbuf };
+    return (Touched){ .read = arena_array(l->arena, bool, l->s->nbuf),
+                      .written = arena_array(l->arena, bool, l->s->nbuf),
+                      .split = arena_array(l->arena, int, l->s->nbuf),
+                      .slot = arena_array(l->arena, Ix, l->s->nbuf),
+                      .round = arena_array(l->arena, int, l->s->nbuf),
+                      .n = l->s->nbuf,
+                      .l = l };
 }
 
 static Touched touched_by(Low *l, const Nest *n)
 {
     Touched t = touched_new(l);
+    t.nest = n;
     for (int i = 0; i < n->nroot; i++) {
         const Stage *st = &l->s->stage[n->root[i]];
         expr_reads(l->s, st->e, note_read, &t);
-        for (int k = 0; k < st->nstore; k++)
+        for (int k = 0; k < st->nstore; k++) {
             t.written[st->store[k].buf] = true;
+            note_place(&t, st->store[k].buf, st->store[k].ix, l->s->buf[st->store[k].buf].rank);
+        }
     }
+    t.nest = NULL;
     for (int i = 0; i < n->nred; i++)
         expr_reads(l->s, l->s->stage[n->red[i]].e, note_read, &t);
     return t;
 }
 
-static bool touched_clash(const Touched *a, const Touched *b)
+/* Does what b touches in this round wait for what a has touched?  Not where each thread touches its
+ * own, nor where the step before used another slot: it read what it had written, as this one will.
+ */
+static bool touched_clash(const Touched *a, const Touched *b, int round)
 {
     bool clash = false;
-    for (uint32_t i = 0; i < a->n; i++)
-        clash |= (a->written[i] && (b->read[i] || b->written[i])) || (a->read[i] && b->written[i]);
+    for (uint32_t i = 0; i < a->n; i++) {
+        const bool own = a->split[i] > 0 && a->split[i] == b->split[i];
+        const bool other_slot =
+            a->slot[i] && a->slot[i] != IX_KEEP && a->slot[i] == b->slot[i] && a->round[i] != round;
+        clash |=
+            !own && !other_slot &&
+            ((a->written[i] && (b->read[i] || b->written[i])) || (a->read[i] && b->written[i]));
+    }
     return clash;
+}
+
+static void touched_add(Touched *now, const Touched *by, int round)
+{
+    for (uint32_t b = 0; b < now->n; b++) {
+        if (!by->read[b] && !by->written[b])
+            continue;
+        now->read[b] |= by->read[b];
+        now->written[b] |= by->written[b];
+        now->split[b] = now->split[b] == 0 || now->split[b] == by->split[b] ? by->split[b] : MIXED;
+        now->slot[b] = now->slot[b] == 0 || now->slot[b] == by->slot[b] ? by->slot[b] : IX_KEEP;
+        now->round[b] = round;
+    }
 }
 
 /* Goes over nests [from, to): marks those that want a sync first, and leaves in *now what was
  * touched since the last. */
-static void mark_syncs(int from, int to, const Touched *by, bool *sync, Touched *now)
+static void mark_syncs(int from, int to, const Touched *by, bool *sync, Touched *now, int round)
 {
     for (int i = from; i < to; i++) {
-        sync[i] |= touched_clash(now, &by[i]);
-        if (sync[i]) {
-            memset(now->read, 0, sizeof *now->read * now->n);
-            memset(now->written, 0, sizeof *now->written * now->n);
-        }
-        for (uint32_t b = 0; b < now->n; b++) {
-            now->read[b] |= by[i].read[b];
-            now->written[b] |= by[i].written[b];
-        }
+        sync[i] |= touched_clash(now, &by[i], round);
+        if (sync[i])
+            *now = touched_new(now->l);
+        touched_add(now, &by[i], round);
     }
 }
 
@@ -251,7 +323,7 @@ static bool *choose_syncs(Low *l, const Phase *ph, const int *first)
         by[i] = touched_by(l, &ph->nest[i]);
     for (int when = WHEN_PLAIN; when <= WHEN_LAST; when++)
         for (int round = 0; round < (when == WHEN_STEP ? 3 : 1); round++)
-            mark_syncs(first[when], first[when + 1], by, sync, &now);
+            mark_syncs(first[when], first[when + 1], by, sync, &now, round);
     return sync;
 }
 
@@ -281,7 +353,7 @@ static void block_body(Low *l, const Phase *ph)
         const bool loop = when == WHEN_STEP && l->s->seq && first[when] < first[when + 1];
         Open o = { 0 };
         for (int i = first[when]; i < first[when + 1]; i++)
-            if (order.nest[i].held)
+            if (order.nest[i].held && (order.nest[i].nred || order.nest[i].held->nfixed))
                 low_held_fill(l, &order.nest[i]);
         if (loop) {
             const Var v = ix_var_new(l->p, "step", l->s->trip);

@@ -97,6 +97,15 @@ static Open when_unit(Low *l, const Threads *t, bool *guarded)
     return *guarded ? low_when(l, t->digit[0], l->n->held->full) : (Open){ 0 };
 }
 
+static bool depends_on_units(const Low *l, ExprId id)
+{
+    const Expr *e = stages_expr(l->s, id);
+    bool depends = false;
+    for (int i = 0; i < e->ndep; i++)
+        depends |= e->dep[i] == l->n->axis[l->n->naxis - 1];
+    return depends;
+}
+
 static int sum_number(const Low *l, const Stage *st)
 {
     for (int i = 0; i < l->n->nred; i++)
@@ -154,119 +163,181 @@ static bool may_miss(const Walk *w, Ix outermost)
 
 /* ---- registers ----------------------------------------------------------------------------- */
 
-static KNode *put_fixed(Low *l, const Threads *t, KOp op, int i, int col)
+/* Register `at` of a buffer whose first indices are the digits. */
+static KNode *put_access(Low *l, KOp op, uint16_t buf, const Ix *at, int nat)
 {
-    const Ix ix[] = { t->digit[0], t->digit[1], t->digit[2], t->digit[3], ix_const(l->p, col) };
-    const BufId buf = low_buf(l, l->n->held->fixed_buf[i]);
+    const Threads *t = l->threads;
+    const BufId id = low_buf(l, buf);
     KNode *n = low_put(l, op);
-    n->buf = buf;
-    n->ix = arena_copy(l->arena, ix, sizeof ix);
+    n->buf = id;
+    n->ix = arena_array(l->arena, Ix, HELD_DIGITS + nat);
+    for (int i = 0; i < HELD_DIGITS; i++)
+        n->ix[i] = t->digit[i];
+    for (int i = 0; i < nat; i++)
+        n->ix[HELD_DIGITS + i] = at[i];
     n->lanes = 1;
     return n;
 }
 
-static KNode *put_access(const Walk *w, KOp op, int sum, int col, Ix round, int e)
+/* A register's value is that of an expression where we stand. */
+static void know(Low *l, ExprId id, uint16_t buf, const Ix *at, int nat)
 {
-    Low *l = w->l;
-    const Ix ix[] = { w->t->digit[0],      w->t->digit[1], w->t->digit[2],   w->t->digit[3],
-                      ix_const(l->p, col), round,          ix_const(l->p, e) };
-    const BufId buf = low_buf(l, l->n->held->buf[sum]);
-    KNode *n = low_put(l, op);
-    n->buf = buf;
-    n->ix = arena_copy(l->arena, ix, sizeof ix);
-    n->lanes = 1;
-    return n;
+    const Expr *x = stages_expr(l->s, id);
+    Key key;
+    low_key(l, id, x->dep, x->ndep, &key);
+    if (low_known(l, id, &key))
+        return;
+    KNode *n = put_access(l, K_LOAD, buf, at, nat);
+    n->dst = kir_val(l->k, REG_F32, false);
+    low_remember(l, id, &key, n->dst);
 }
 
-static bool kept_before(const Walk *w, int j)
+/* The other way round; 0 where a guard fails: count 0 for none. */
+static void fill(Low *l, ExprId id, uint16_t buf, const Ix *at, int nat, Ix far, int64_t count)
+{
+    bool units = depends_on_units(l, id);
+    Val v;
+    if (count || (units && l->n->held->units > l->n->held->full)) {
+        v = low_accumulator(l, low_const(l, 0, REG_F32));
+        Open o = { 0 }, u = { 0 };
+        if (units)
+            u = when_unit(l, l->threads, &units);
+        if (count)
+            o = low_when(l, far, count);
+        low_set(l, v, low_value(l, id));
+        if (count)
+            low_close(l, o);
+        if (units)
+            low_close(l, u);
+    } else {
+        v = low_value(l, id);
+    }
+    KNode *n = put_access(l, K_STORE, buf, at, nat);
+    n->nargs = 1;
+    n->arg[0] = v;
+}
+
+/* One factor of sum j of the batch: kept ones differ by unit, moving ones by row. */
+typedef struct Factor {
+    ExprId id;
+    uint16_t buf;    /* 0: in no registers */
+    int count, step; /* its points: every step-th of the tile's */
+} Factor;
+
+static Factor factor_of(const Walk *w, int j, bool moving)
 {
     const Held *h = w->l->n->held;
+    const int i = sum_number(w->l, w->b->st[j]);
+    if (moving)
+        return (Factor){ h->moving[i], h->ahead[i], tile_rows(w->l->n), h->tile };
+    return (Factor){ h->kept[i], h->buf[i], h->tile, 1 };
+}
+
+static bool seen_before(const Walk *w, int j, bool moving)
+{
     for (int i = 0; i < j; i++)
-        if (h->buf[sum_number(w->l, w->b->st[i])] == h->buf[sum_number(w->l, w->b->st[j])])
+        if (factor_of(w, i, moving).buf == factor_of(w, j, moving).buf)
             return true;
     return false;
 }
 
-static void fill_round(const Walk *w, Ix round)
+static void fill_factors(const Walk *w, Ix round, bool moving)
 {
     Low *l = w->l;
-    const Held *h = l->n->held;
     for (int j = 0; j < w->b->n; j++) {
-        const int sum = sum_number(l, w->b->st[j]);
-        for (int q = 0; q < l->npoint * w->wide && h->buf[sum] && !kept_before(w, j); q++) {
-            const int col = q / w->wide, e = q % w->wide;
-            low_at(l, col);
+        const Factor f = factor_of(w, j, moving);
+        for (int q = 0; q < f.count * w->wide && f.buf && !seen_before(w, j, moving); q++) {
+            const int p = q / w->wide, e = q % w->wide;
+            low_at(l, p * f.step);
             const Ix far = reduced_at(w, round, e);
-            const bool miss = may_miss(w, far);
-            bool guarded = h->units > h->full;
-            Val v;
-            if (miss || guarded) {
-                v = low_accumulator(l, low_const(l, 0, REG_F32));
-                Open o = { 0 };
-                const Open u = when_unit(l, w->t, &guarded);
-                if (miss)
-                    o = low_when(l, far, ix_var_count(l->p, w->st->red[0]));
-                low_set(l, v, low_value(l, h->kept[sum]));
-                if (miss)
-                    low_close(l, o);
-                if (guarded)
-                    low_close(l, u);
-            } else {
-                v = low_value(l, h->kept[sum]);
-            }
-            KNode *n = put_access(w, K_STORE, sum, col, round, e);
-            n->nargs = 1;
-            n->arg[0] = v;
+            const Ix at[] = { ix_const(l->p, p), round, ix_const(l->p, e) };
+            fill(l, f.id, f.buf, at, 3, far,
+                 may_miss(w, far) ? ix_var_count(l->p, w->st->red[0]) : 0);
         }
     }
+}
+
+static void fill_kept(const Walk *w, Ix round)
+{
+    fill_factors(w, round, false);
+}
+
+static void fill_moving(const Walk *w, Ix round)
+{
+    fill_factors(w, round, true);
 }
 
 static void fill_batch(Low *l, Batch *b)
 {
-    if (!l->n->held->buf[sum_number(l, b->st[0])])
-        return;
-    set_points(l, l->threads, 1, l->n->held->tile, false);
-    const Walk w = walk_new(l, b, l->threads, fill_round);
-    walk_rounds(&w, (int)w.full);
+    const Walk w = walk_new(l, b, l->threads, fill_kept);
+    if (factor_of(&w, 0, false).buf)
+        walk_rounds(&w, (int)w.full);
 }
 
-/* At the points that the thread is left with. */
-static void fill_fixed(Low *l)
+/* What comes from outside of the kernel and differs from step to step, for the step we stand at. */
+static void ahead_batch(Low *l, Batch *b)
+{
+    const Walk w = walk_new(l, b, l->threads, fill_moving);
+    bool any = false;
+    for (int j = 0; j < b->n; j++)
+        any |= factor_of(&w, j, true).buf != 0;
+    if (any)
+        walk_rounds(&w, (int)w.full);
+}
+
+static Open when_first(Low *l)
+{
+    return l->n->held->rest > 1 ? low_when(l, l->threads->digit[3], 1) : (Open){ 0 };
+}
+
+static void close_first(Low *l, Open o)
+{
+    if (l->n->held->rest > 1)
+        low_close(l, o);
+}
+
+/* Fills or knows the parts of the roots' values that registers hold, at the thread's own points. */
+static void each_fixed(Low *l, bool step_only, bool fills)
 {
     const Held *h = l->n->held;
-    set_points(l, l->threads, 1, h->tile / h->cols, true);
+    const int ncol = h->tile / h->cols;
     for (int i = 0; i < h->nfixed; i++)
-        for (int col = 0; col < l->npoint; col++) {
-            bool guarded = h->units > h->full;
-            low_at(l, col);
-            Val v = guarded ? low_accumulator(l, low_const(l, 0, REG_F32)) : 0;
-            const Open u = when_unit(l, l->threads, &guarded);
-            if (guarded)
-                low_set(l, v, low_value(l, h->fixed[i]));
+        for (int q = 0; q < (h->fixed_rows[i] ? l->npoint : ncol); q++) {
+            const Ix at[] = { ix_const(l->p, q / ncol), ix_const(l->p, q % ncol) };
+            if (step_only && !h->fixed_step[i])
+                continue;
+            low_at(l, q);
+            if (fills)
+                fill(l, h->fixed[i], h->fixed_buf[i], at, 2, 0, 0);
             else
-                v = low_value(l, h->fixed[i]);
-            if (guarded)
-                low_close(l, u);
-            KNode *n = put_fixed(l, l->threads, K_STORE, i, col);
-            n->nargs = 1;
-            n->arg[0] = v;
+                know(l, h->fixed[i], h->fixed_buf[i], at, 2);
         }
 }
 
-static void know_fixed(Low *l, const Threads *t)
+static void set_whole(Low *l)
+{
+    set_points(l, l->threads, tile_rows(l->n), l->n->held->tile, false);
+}
+
+static void set_own(Low *l)
 {
     const Held *h = l->n->held;
-    for (int i = 0; i < h->nfixed; i++) {
-        const Expr *x = stages_expr(l->s, h->fixed[i]);
-        for (int col = 0; col < h->tile / h->cols; col++) {
-            Key key;
-            low_at(l, col);
-            low_key(l, h->fixed[i], x->dep, x->ndep, &key);
-            KNode *n = put_fixed(l, t, K_LOAD, i, col);
-            n->dst = kir_val(l->k, REG_F32, false);
-            low_remember(l, h->fixed[i], &key, n->dst);
-        }
-    }
+    set_points(l, l->threads, tile_rows(l->n) / h->rows, h->tile / h->cols, true);
+}
+
+/* Of threads with the same points the first alone needs them. */
+static void fill_fixed(Low *l, bool step_only)
+{
+    const Held *h = l->n->held;
+    bool any = false;
+    for (int i = 0; i < h->nfixed; i++)
+        any |= h->fixed_step[i] || !step_only;
+    if (!any)
+        return;
+    set_own(l);
+    const Open first = when_first(l);
+    each_fixed(l, step_only, true);
+    close_first(l, first);
 }
 
 void low_held_fill(Low *l, const Nest *n)
@@ -276,44 +347,66 @@ void low_held_fill(Low *l, const Nest *n)
     const uint32_t known = l->nknown;
     Threads t = open_threads(l);
     l->threads = &t;
+    if (l->s->seq)
+        l->env[l->s->seq] = ix_const(l->p, 0);
+    set_whole(l);
     low_batches(l, fill_batch);
-    fill_fixed(l);
+    low_batches(l, ahead_batch);
+    fill_fixed(l, false);
     close_threads(l, &t);
     low_forget(l, known);
     l->threads = NULL;
 }
 
+static bool reads_ahead(const Nest *n)
+{
+    bool any = false;
+    for (int i = 0; i < n->nred; i++)
+        any |= n->held->ahead[i] != 0;
+    for (int i = 0; i < n->held->nfixed; i++)
+        any |= n->held->fixed_step[i];
+    return any;
+}
+
+/* The next step's, while there is one. */
+static void read_ahead(Low *l)
+{
+    const Ix step = l->env[l->s->seq], next = ix_shift(l->p, step, 1);
+    const Open o = low_when(l, next, l->s->trip);
+    l->env[l->s->seq] = next;
+    set_whole(l);
+    low_batches(l, ahead_batch);
+    fill_fixed(l, true);
+    l->env[l->s->seq] = step;
+    low_close(l, o);
+}
+
 /* ---- sums ---------------------------------------------------------------------------------- */
 
-/* What the thread keeps is known: the products below find it. */
-static void know_kept(const Walk *w, Ix round, int e)
+/* What registers hold is known: the products below find it. */
+static void know_factors(const Walk *w, Ix round, int e, bool moving)
 {
     Low *l = w->l;
     for (int j = 0; j < w->b->n; j++) {
-        const int sum = sum_number(l, w->b->st[j]);
-        const ExprId id = l->n->held->kept[sum];
-        const Expr *x = stages_expr(l->s, id);
-        for (int col = 0; col < l->n->held->tile && l->n->held->buf[sum]; col++) {
-            Key key;
-            low_at(l, col);
-            low_key(l, id, x->dep, x->ndep, &key);
-            if (low_known(l, id, &key))
-                continue;
-            KNode *n = put_access(w, K_LOAD, sum, col, round, e);
-            n->dst = kir_val(l->k, REG_F32, false);
-            low_remember(l, id, &key, n->dst);
+        const Factor f = factor_of(w, j, moving);
+        for (int p = 0; p < f.count && f.buf; p++) {
+            const Ix at[] = { ix_const(l->p, p), round, ix_const(l->p, e) };
+            low_at(l, p * f.step);
+            know(l, f.id, f.buf, at, 3);
         }
     }
 }
 
+/* All that a round reads, so that neighbours stand together. */
 static void read_moving(const Walk *w, Ix round)
 {
     Low *l = w->l;
     for (int j = 0; j < w->b->n; j++)
         for (int q = 0; q < l->npoint; q += l->n->held->tile)
             for (int e = 0; e < w->wide; e++) {
-                low_at(l, q);
                 reduced_at(w, round, e);
+                know_factors(w, round, e, true);
+                low_at(l, q);
                 low_value(l, l->n->held->moving[sum_number(l, w->b->st[j])]);
             }
 }
@@ -330,7 +423,8 @@ static void sum_round(const Walk *w, Ix round)
         const Ix far = reduced_at(w, round, e);
         if (miss)
             o = low_when(l, far, ix_var_count(l->p, w->st->red[0]));
-        know_kept(w, round, e);
+        know_factors(w, round, e, true);
+        know_factors(w, round, e, false);
         low_accumulate(l, w->b);
         if (miss)
             low_close(l, o);
@@ -396,7 +490,7 @@ static void meet(Low *l, Val *v, int nrow, int ncol)
 }
 
 /* All sums of the nest, then the thread's own points and what their sums are there. */
-static void meet_all(Low *l, const Threads *t, uint32_t known)
+static void meet_all(Low *l, uint32_t known)
 {
     const Nest *n = l->n;
     const int nrow = tile_rows(n), ncol = n->held->tile, all = l->npoint;
@@ -411,7 +505,7 @@ static void meet_all(Low *l, const Threads *t, uint32_t known)
             meet(l, &sum[i * all], nrow, ncol);
     }
     low_forget(l, known);
-    set_points(l, t, nrow / n->held->rows, ncol / n->held->cols, true);
+    set_own(l);
     for (int i = 0; i < n->nred; i++)
         for (int q = 0; q < l->npoint && l->s->stage[n->red[i]].acc == n->red[i]; q++) {
             low_at(l, q);
@@ -422,25 +516,26 @@ static void meet_all(Low *l, const Threads *t, uint32_t known)
 void low_held(Low *l, const Nest *n)
 {
     l->n = n;
-    low_put(l, K_NOTE)->text = "contract";
+    low_put(l, K_NOTE)->text = n->nred ? "contract" : "map";
     const uint32_t known = l->nknown;
     Threads t = open_threads(l);
     l->threads = &t;
-    set_points(l, &t, tile_rows(n), n->held->tile, false);
+    set_whole(l);
     low_batches(l, start_batch);
     low_batches(l, sum_batch);
-    meet_all(l, &t, known);
+    meet_all(l, known);
     bool guarded;
-    Open first = { 0 };
+    const uint32_t outside = l->nknown;
     const Open u = when_unit(l, &t, &guarded);
-    if (n->held->rest > 1)
-        first = low_when(l, t.digit[3], 1);
-    know_fixed(l, &t);
+    const Open first = when_first(l);
+    each_fixed(l, false, false);
     low_roots(l, false);
-    if (n->held->rest > 1)
-        low_close(l, first);
+    close_first(l, first);
     if (guarded)
         low_close(l, u);
+    low_forget(l, outside);
+    if (reads_ahead(n))
+        read_ahead(l);
     close_threads(l, &t);
     low_forget(l, known);
     l->threads = NULL;

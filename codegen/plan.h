@@ -39,13 +39,18 @@ typedef struct Held {
     int units;    /* tiles, rounded up to whole warps of lanes */
     int64_t full; /* of which this many are there */
     int tile;     /* points of one */
+    int64_t nrow; /* rows of a block */
     int rows, cols, rest; /* digits of a lane's number: parts of the rows and of the tile's points that
                              it ends with, and which of those with the same */
     ExprId moving[MAX_NEST_REDS], kept[MAX_NEST_REDS]; /* factors of each reduction */
     uint16_t buf[MAX_NEST_REDS]; /* its registers: equal factors share; 0: read at every step */
-    ExprId fixed[MAX_FIXED];     /* what else no step changes: parts of the roots' values */
+    uint16_t ahead[MAX_NEST_REDS]; /* registers of its moving factor, read one step ahead, or 0 */
+    ExprId fixed[MAX_FIXED];       /* parts of the roots' values that registers hold */
     uint16_t fixed_buf[MAX_FIXED];
+    bool fixed_step[MAX_FIXED], fixed_rows[MAX_FIXED]; /* differs from step to step: read one ahead;
+                                                          from row to row */
     int nfixed;
+    int split; /* 1 ..: nests with equal ones give equal points to equal threads */
 } Held;
 
 typedef struct Nest {

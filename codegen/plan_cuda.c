@@ -260,10 +260,22 @@ static void copy_operands(Planner *pl, Phase *ph, Phase *fill)
     }
 }
 
+/* Maps of a scan go with the last nest that holds, if their points are its. */
 static void hold_operands(Cuda *c, Phase *ph)
 {
-    for (int i = 0; i < ph->nnest && c->how == CUDA_BLOCKED && !ph->flat; i++)
-        ph->nest[i].held = plan_held(c->pl.s, ph, &ph->nest[i], c->span, BLOCK_THREADS);
+    const Held *last = NULL;
+    int split = 0;
+    for (int i = 0; i < ph->nnest && c->how == CUDA_BLOCKED && !ph->flat; i++) {
+        Held *h = plan_held(c->pl.s, ph, &ph->nest[i], c->span, BLOCK_THREADS);
+        if (h) {
+            h->split = ++split;
+            ph->nest[i].held = h;
+            last = h;
+        }
+    }
+    for (int i = 0; i < ph->nnest && last; i++)
+        if (!ph->nest[i].held)
+            ph->nest[i].held = plan_held_map(c->pl.s, ph, &ph->nest[i], c->span, last);
 }
 
 /* ---- parts ------------------------------------------------------------------------------- */

@@ -17,7 +17,12 @@
  * memory and meetings go through one pipe of 32 words a clock, multiply-adds through one of 128; a
  * wide tile reads each word for more sums but has more to meet.  Batches of sums are kept smallest
  * first while registers last; what is left is read at every step, by the same threads.  No tile is
- * taken whose registers, by a rough count, are more than a thread may have. */
+ * taken whose registers, by a rough count, are more than a thread may have.
+ *
+ * What comes from outside of the kernel at each step is read one step ahead, into registers, so
+ * that nobody waits for memory.  The scan's maps give each thread the points that it ends with in
+ * such a nest; then what one hands to the other there needs no sync, and with two slots for what
+ * the sums read a step has one. */
 #include "codegen/planner.h"
 
 #include <string.h>
@@ -302,8 +307,18 @@ static void keep_factors(Stages *s, const Nest *n, Held *h)
     }
 }
 
-/* The largest parts of a root's value that no step changes and that read memory. */
-static void find_fixed(Stages *s, const Phase *ph, Var units, ExprId id, Held *h)
+/* From outside of the kernel, and another at each step. */
+static bool may_read_ahead(Stages *s, ExprId id)
+{
+    Constancy c = { s, s->seq && s->trip > 1 && depends(stages_expr(s, id), s->seq) };
+    if (c.ok)
+        expr_walk(s, id, check_constant, &c);
+    return c.ok;
+}
+
+/* The largest parts of a root's value that no step changes and that read memory, and reads of what
+ * comes from outside. */
+static void find_fixed(Stages *s, const Phase *ph, Var units, ExprId id, int64_t nrow, Held *h)
 {
     const Expr e = *stages_expr(s, id);
     bool reads = false;
@@ -312,17 +327,49 @@ static void find_fixed(Stages *s, const Phase *ph, Var units, ExprId id, Held *h
     expr_reads(s, id, note_any, &reads);
     if (!reads)
         return;
-    if (!may_hold(s, id, ph->team) || e.reg != REG_F32 || !depends(stages_expr(s, id), units)) {
+    const bool step = e.kind == EX_READ && may_read_ahead(s, id);
+    if ((!step && !may_hold(s, id, ph->team)) || e.reg != REG_F32 || !depends(&e, units)) {
         for (int i = 0; i < e.nargs && e.kind == EX_EW; i++)
-            find_fixed(s, ph, units, e.arg[i], h);
+            find_fixed(s, ph, units, e.arg[i], nrow, h);
         return;
     }
     for (int i = 0; i < h->nfixed; i++)
         if (h->fixed[i] == id)
             return;
-    const int64_t shape[] = { h->units, h->rows, h->cols, h->rest, h->tile / h->cols };
-    h->fixed_buf[h->nfixed] = to_registers(s, "held", 5, shape);
+    const bool rows = ph->team && depends(&e, ph->team);
+    const int64_t shape[] = {
+        h->units, h->rows, h->cols, h->rest, rows ? nrow / h->rows : 1, h->tile / h->cols
+    };
+    h->fixed_step[h->nfixed] = step;
+    h->fixed_rows[h->nfixed] = rows;
+    h->fixed_buf[h->nfixed] = to_registers(s, step ? "ahead" : "held", 6, shape);
     h->fixed[h->nfixed++] = id;
+}
+
+/* Moving factors from outside, as far as there is room. */
+static void read_factors_ahead(Stages *s, const Nest *n, const Tile *t, Held *h)
+{
+    enum { MOST_WITH_AHEAD = 190 };
+    bool kept[MAX_NEST_REDS];
+    int64_t rest, sums = 0;
+    choose_kept(s, n, h, kept, &rest);
+    for (int i = 0; i < n->nred; i++)
+        sums += s->stage[n->red[i]].acc == n->red[i];
+    int64_t room = MOST_WITH_AHEAD - registers(s, n, h, t, kept, sums);
+    for (int i = 0; i < n->nred; i++) {
+        const Stage *st = &s->stage[n->red[i]];
+        const int64_t k = reduced(s, st);
+        const int64_t shape[] = { h->units, h->rows,           h->cols,        h->rest,
+                                  t->nrow,  held_rounds(h, k), held_wide(h, k) };
+        for (int q = 0; q < i; q++)
+            if (h->moving[q] == h->moving[i] && same_batch(st, &s->stage[n->red[q]]))
+                h->ahead[i] = h->ahead[q];
+        const int64_t mine = t->nrow * held_rounds(h, k) * held_wide(h, k);
+        if (h->ahead[i] || mine > room || !may_read_ahead(s, h->moving[i]))
+            continue;
+        room -= mine;
+        h->ahead[i] = to_registers(s, "ahead", 7, shape);
+    }
 }
 
 /* ---- outputs that are read again --------------------------------------------------------- */
@@ -348,7 +395,7 @@ static int step_dims(const Mirror *m, const Ix *ix, int rank, int *dim, int *tea
             *team = n;
         dim[n++] = d;
     }
-    return *team >= 0 && n < rank ? n : 0;
+    return *team >= 0 && n < rank && n + 1 < MAX_RANK ? n : 0;
 }
 
 /* Is all that the steps store of e's buffer stored at e's step, and in its row? */
@@ -378,6 +425,12 @@ static bool stored_alike(const Mirror *m, const Expr *e, const int *dim, int n, 
     return any;
 }
 
+/* Of a copy that a step writes while the one before may still be read. */
+static Ix step_slot(const Mirror *m)
+{
+    return ix_mod(m->s->pool, ix_var(m->s->pool, m->s->seq), 2);
+}
+
 static void store_too(Mirror *m, uint16_t from, uint16_t to, const int *dim, int n)
 {
     for (int i = 0; i < m->ph->nnest; i++)
@@ -389,8 +442,9 @@ static void store_too(Mirror *m, uint16_t from, uint16_t to, const int *dim, int
                 Store *more = arena_array(m->s->arena, Store, st->nstore + 1);
                 memcpy(more, st->store, sizeof *more * st->nstore);
                 more[st->nstore].buf = to;
+                more[st->nstore].ix[0] = step_slot(m);
                 for (int d = 0; d < n; d++)
-                    more[st->nstore].ix[d] = st->store[k].ix[dim[d]];
+                    more[st->nstore].ix[d + 1] = st->store[k].ix[dim[d]];
                 st->store = more;
                 st->nstore++;
             }
@@ -402,7 +456,7 @@ static ExprId mirrored(void *arg, ExprId id)
     Mirror *m = arg;
     const Expr e = *stages_expr(m->s, id);
     int dim[MAX_RANK], team, at = 0;
-    if (e.kind != EX_READ || !m->s->buf[e.buf].is_out || e.nguard)
+    if (e.kind != EX_READ || !m->s->buf[e.buf].is_out || e.nguard || !m->s->seq)
         return id;
     const int n = step_dims(m, e.ix, e.nix, dim, &team);
     while (at < m->n && m->from[at] != e.buf)
@@ -410,20 +464,21 @@ static ExprId mirrored(void *arg, ExprId id)
     if (!n || !stored_alike(m, &e, dim, n, team) || at == MAX_NEST_REDS)
         return id;
     if (at == m->n) {
-        int64_t shape[MAX_RANK];
+        int64_t shape[MAX_RANK] = { 2 };
         for (int d = 0; d < n; d++)
-            shape[d] = d == team ? m->block : m->s->buf[e.buf].shape[dim[d]];
+            shape[d + 1] = d == team ? m->block : m->s->buf[e.buf].shape[dim[d]];
         m->from[at] = e.buf;
         m->to[at] = stages_temp(m->s, arena_printf(m->s->arena, "near%u", m->s->nbuf),
-                                m->s->buf[e.buf].dt, n, shape);
+                                m->s->buf[e.buf].dt, n + 1, shape);
         m->s->buf[m->to[at]].home = HOME_PRIVATE;
-        m->s->buf[m->to[at]].team_dim = (int8_t)team;
+        m->s->buf[m->to[at]].team_dim = (int8_t)(team + 1);
+        m->s->buf[m->to[at]].slots = true;
         store_too(m, e.buf, m->to[at], dim, n);
         m->n++;
     }
-    Ix ix[MAX_RANK] = { 0 };
+    Ix ix[MAX_RANK] = { step_slot(m) };
     for (int d = 0; d < n; d++)
-        ix[d] = e.ix[dim[d]];
+        ix[d + 1] = e.ix[dim[d]];
     return expr_read(m->s, m->to[at], ix);
 }
 
@@ -465,10 +520,45 @@ Held *plan_held(Stages *s, const Phase *ph, Nest *n, const int64_t *span, int th
     divide(s, n, ph->team, units, &h);
     choose_tile(s, n, &t, &h);
     keep_factors(s, n, &h);
+    read_factors_ahead(s, n, &t, &h);
     for (int i = 0; i < n->nroot; i++)
-        find_fixed(s, ph, units, s->stage[n->root[i]].e, &h);
+        find_fixed(s, ph, units, s->stage[n->root[i]].e, t.nrow, &h);
+    h.nrow = t.nrow;
     for (int i = 0; i < n->naxis; i++)
         n->tile[i] = n->axis[i] == ph->team ? (int)t.nrow : n->axis[i] == units ? h.tile : 1;
+    n->lanes = 0;
+    return arena_copy(s->arena, &h, sizeof h);
+}
+
+Held *plan_held_map(Stages *s, const Phase *ph, Nest *n, const int64_t *span, const Held *like)
+{
+    const Var units = nest_fast_axis(s, n);
+    int64_t nrow = 1, nunit = 0;
+    if (n->when == WHEN_PLAIN || n->nred || !units || units == ph->team ||
+        s->stage[n->root[0]].adds)
+        return NULL;
+    for (int i = 0; i < n->naxis; i++) {
+        if (n->axis[i] == ph->team)
+            nrow = span[n->axis[i]];
+        else if (n->axis[i] == units)
+            nunit = span[n->axis[i]];
+        else if (span[n->axis[i]] != 1)
+            return NULL;
+    }
+    if (nrow != like->nrow || nunit != like->full * like->tile)
+        return NULL;
+    Held h = { .units = like->units,
+               .full = like->full,
+               .tile = like->tile,
+               .rows = like->rows,
+               .cols = like->cols,
+               .rest = like->rest,
+               .nrow = like->nrow,
+               .split = like->split };
+    for (int i = 0; i < n->nroot && n->when == WHEN_STEP; i++)
+        find_fixed(s, ph, units, s->stage[n->root[i]].e, nrow, &h);
+    for (int i = 0; i < n->naxis; i++)
+        n->tile[i] = n->axis[i] == ph->team ? (int)nrow : n->axis[i] == units ? h.tile : 1;
     n->lanes = 0;
     return arena_copy(s->arena, &h, sizeof h);
 }

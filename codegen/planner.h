@@ -33,5 +33,8 @@ Var phase_team_axis(Planner *pl, const Phase *ph, const Nest *extra);
 /* plan_held.c: how nest n of a scan keeps what no step changes in registers, and its tiles; NULL:
  * it does not.  span: points of each axis that a block has. */
 Held *plan_held(Stages *s, const Phase *ph, Nest *n, const int64_t *span, int threads);
+/* How map n of a scan gives each thread the points that it ends with in a nest held like `like`;
+ * NULL: its points are others. */
+Held *plan_held_map(Stages *s, const Phase *ph, Nest *n, const int64_t *span, const Held *like);
 
 #endif

@@ -38,6 +38,7 @@ static const HeldCase held_case[] = {
     { "gru", ", \"layers\": 2", 64, 16, 2, 7, true },
     { "gru", "", 31, 33, 2, 32, true },
     { "rnn", "", 33, 1, 3, 32, true },
+    { "rnn", "", 32, 4, 1, 6, true },
     { "rnn", "", 64, 12, 3, 7, true },
     { "rnn", "", 129, 3, 2, 4, true },
 };
@@ -207,9 +208,51 @@ static void wrong_registers_are_refused(void **state)
     }
 }
 
+/* Steps store to a slot, sync, and read it at other threads' places: with no second sync, the next
+ * step has to store to another slot. */
+static Status verify_turns(Ctx *cx, int slot)
+{
+    Make m = make_new(1);
+    m.k->threads = 32;
+    const BufId y = make_buf(&m, "y", DT_F32, BUF_OUT, 0, 9, 32, -1);
+    const BufId near = make_buf(&m, "near", DT_F32, BUF_PRIVATE, 0, 2, 32, -1);
+    m.k->buf[near].slots = true;
+    make_loop(&m, "share", 1, BIND_TEAM);
+    KNode **const loop = m.tail;
+    const Ix step = make_loop(&m, "step", 9, BIND_SERIAL);
+    (*loop)->step = true;
+    const Ix at[] = { ix_mod(m.p, step, 2), ix_mod(m.p, ix_shift(m.p, step, 1), 2),
+                      ix_const(m.p, 0), ix_mod(m.p, ix_div(m.p, step, 2), 2) };
+    const Ix t = make_loop(&m, "t", 32, BIND_THREAD);
+    make_store(&m, near, 0, make_const(&m, REG_F32, 1), at[slot], t);
+    make_out(&m);
+    make_put(&m, K_SYNC);
+    const Ix u = make_loop(&m, "u", 32, BIND_THREAD);
+    const Val v = make_load(&m, near, 0, at[slot], ix_sub(m.p, ix_const(m.p, 31), u));
+    make_store(&m, y, 0, v, step, u);
+    const Status st = kir_verify(cx, m.k);
+    arena_free(m.arena);
+    return st;
+}
+
+static void a_slot_alone_is_no_sync(void **state)
+{
+    (void)state;
+    for (int slot = 0; slot < 4; slot++) {
+        Ctx cx;
+        ctx_init(&cx);
+        const Status st = verify_turns(&cx, slot);
+        if (slot < 2 && st != ST_OK)
+            fail_msg("refused: %s", cx.msg);
+        if (slot >= 2 && (st != ST_INTERNAL || !strstr(cx.msg, "no sync between")))
+            fail_msg("wanted a sync, got %s", st == ST_OK ? "nothing" : cx.msg);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(wrong_registers_are_refused),
+                                        cmocka_unit_test(a_slot_alone_is_no_sync),
                                         cmocka_unit_test(weights_are_held),
                                         cmocka_unit_test(step_agrees) };
     return cmocka_run_group_tests(tests, NULL, NULL);
