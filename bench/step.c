@@ -108,13 +108,18 @@ static Status bench(Ctx *cx, const Args *a)
                                                                           : GTC_LIBRARIES_AUTO,
                              .skip_passes = a->skip };
     const unsigned kinds = SESSION_TRAIN | (a->predict ? SESSION_PREDICT : 0);
-    TRY(session_open(cx, m, data_shape(data), device, &opt, kinds, &s));
+    TRY(session_open_fed(cx, m, data_shape(data), device, &opt, kinds, DATA_AUTO, &s));
     TRY(session_init(cx, s));
+    TRY(session_feed(cx, s, data));
     TRY(loader_open(cx, data, SPLIT_TRAIN, m->train.batch_size, true, 1, &loader));
     void *const *x;
     int rows;
     TRY(session_inputs(cx, s, BUILD_TRAIN, &x));
     TRY(loader_next(cx, loader, x, session_input(s, BUILD_TRAIN, "y"), &rows));
+    for (int k = BUILD_TRAIN; k <= BUILD_PREDICT && s->fed; k++) /* all a GPU is given */
+        if (s->program[k])
+            TRY(data_locate(cx, data, SPLIT_TRAIN, loader_index(loader), m->train.batch_size,
+                            session_at(s, (BuildKind)k)));
     *(int32_t *)session_input(s, BUILD_TRAIN, "rows") = rows;
     *(float *)session_input(s, BUILD_TRAIN, "lr") = 1e-3f;
     GtcProgram *p = s->program[a->predict ? BUILD_PREDICT : BUILD_TRAIN];
