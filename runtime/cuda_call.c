@@ -3,16 +3,17 @@
  *
  * A library may not have what is asked for, may allocate behind our back or do something that no
  * graph can hold.  It is found out when a program is loaded, on memory of the trial's own: the call
- * runs once, so that the library loads its code, and is captured once.  One that fails there is
- * refused with the reason, and since every call stands beside a kernel of gtc's own, that one is
- * compiled instead.  Nothing of it is left to the first step. */
+ * runs once, so that the library loads its code, and is captured once, as part of another graph.
+ * One that fails there is refused with the reason, and since every call stands beside a kernel of
+ * gtc's own, that one is compiled instead.  Nothing of it is left to the first step. */
 #include "runtime/cuda_call.h"
 
 #include <stdio.h>
 #include <string.h>
 
-const CallOps *const call_cuda[CALL_LIBRARIES] = { [CALL_CUBLASLT] = &call_cublaslt,
-                                                   [CALL_CUDNN] = &call_cudnn };
+const CallOps *const call_cuda[CALL_LIBRARIES] = {
+    [CALL_CUBLASLT] = &call_cublaslt, [CALL_CUDNN] = &call_cudnn
+};
 
 static bool is_open(Ctx *cx, CudaCalls *c, CallLibrary which)
 {
@@ -78,13 +79,27 @@ static int64_t trial_lay(const LibraryCall *call, int64_t workspace, char *at, v
     return used + room(workspace);
 }
 
+/* A graph with memory of its own can be captured, but not stand in another. */
+static Status as_child(Ctx *cx, const CudaDriver *cu, CUgraph child)
+{
+    CUgraph g = NULL;
+    CUgraphNode node;
+    TRY(cuda_check(cx, cu, "cuGraphCreate", cu->cuGraphCreate(&g, 0)));
+    const Status status = cuda_check(cx, cu, "cuGraphAddChildGraphNode",
+                                     cu->cuGraphAddChildGraphNode(&node, g, NULL, 0, child));
+    cu->cuGraphDestroy(g);
+    return status;
+}
+
 static Status trial_run(Ctx *cx, const CudaQueue *q, const CudaCall *call, void *const *arg)
 {
     CUgraph g = NULL;
     TRY(call->ops->enqueue(cx, call->lib, &call->plan, q->stream, arg));
     TRY(cuda_check(cx, q->cu, "cuStreamSynchronize", q->cu->cuStreamSynchronize(q->stream)));
     TRY(cuda_call_capture(cx, q, call, arg, &g));
-    return cuda_check(cx, q->cu, "cuGraphDestroy", q->cu->cuGraphDestroy(g));
+    const Status status = as_child(cx, q->cu, g);
+    q->cu->cuGraphDestroy(g);
+    return status;
 }
 
 static Status trial(Ctx *cx, GtcDevice *d, const CudaQueue *q, const CudaCall *call)

@@ -239,7 +239,7 @@ static Status convolution_make(Ctx *cx, const Lib *l, Plan *p)
     return finalize(cx, l, p->convolution);
 }
 
-static Status op_make(Ctx *cx, const Lib *l, Plan *p)
+static Status operation_make(Ctx *cx, const Lib *l, Plan *p)
 {
     static const struct {
         cudnnBackendDescriptorType_t type;
@@ -274,7 +274,11 @@ static Status op_make(Ctx *cx, const Lib *l, Plan *p)
     TRY(set_desc(cx, l, p->op, kind[k].y, p->y));
     TRY(set(cx, l, p->op, kind[k].alpha, CUDNN_TYPE_FLOAT, 1, &one));
     TRY(set(cx, l, p->op, kind[k].beta, CUDNN_TYPE_FLOAT, 1, &zero));
-    TRY(finalize(cx, l, p->op));
+    return finalize(cx, l, p->op);
+}
+
+static Status graph_make(Ctx *cx, const Lib *l, Plan *p)
+{
     TRY(make(cx, l, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, &p->graph));
     TRY(set(cx, l, p->graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &l->handle));
     TRY(set_desc(cx, l, p->graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, p->op));
@@ -411,7 +415,9 @@ static Status lib_prepare(Ctx *cx, void *lib, const LibraryCall *call, CallPlan 
     if (status == ST_OK)
         status = convolution_make(cx, lib, p);
     if (status == ST_OK)
-        status = op_make(cx, lib, p);
+        status = operation_make(cx, lib, p);
+    if (status == ST_OK)
+        status = graph_make(cx, lib, p);
     if (status == ST_OK)
         status = choose(cx, lib, p, out);
     if (status != ST_OK) {
