@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "ir/base/bug.h"
+
 int gtc_program_depth(const GtcProgram *p)
 {
     return p->schedule.depth;
@@ -30,7 +32,7 @@ static Status inputs_wait(Ctx *cx, const GtcProgram *p)
 {
     const Schedule *s = &p->schedule;
     const int64_t run = p->submitted - s->in_depth;
-    if (run < p->collected || !p->d->ops->wait)
+    if (BUG(73) || run < p->collected || !p->d->ops->wait)
         return ST_OK;
     return p->d->ops->wait(cx, p->d, s, (int)(run % s->depth));
 }

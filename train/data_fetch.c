@@ -12,6 +12,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/size.h"
 #include "train/data_set.h"
 
@@ -190,7 +191,7 @@ void data_rows_describe(Data *d)
 
 static int64_t part_start(const Data *d, int part)
 {
-    return part ? d->part[0].rows : 0;
+    return part && !BUG(74) ? d->part[0].rows : 0;
 }
 
 Status data_locate(Ctx *cx, const Data *d, Split s, const int64_t *index, int n, int32_t *at)
