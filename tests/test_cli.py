@@ -106,6 +106,7 @@ def bad_input():
     fails(3, r"did you mean", "compile", "price.json", "--set", "train.epoch=1")
     fails(2, r"no-such-device", "compile", "price.json", "--device", "no-such-device")
     fails(2, r"--mode", "compile", "price.json", "--mode", "fast")
+    fails(2, r"--libraries: wants auto, all or none", "compile", "price.json", "--libraries", "some")
     lines = open("table.csv").read().splitlines()
     cases = {
         "ragged": (lines[:9] + ["1,2"] + lines[9:], r"table.csv:10:\d+: error"),
@@ -131,7 +132,7 @@ def whole_way():
     good("init", "--from", "table.csv", "--target", "price", "--out", "price.json", "--force")
     fails(2, 'did you mean "price"', "init", "--from", "table.csv", "--target", "prize")
     bad_input()
-    o = obj("compile", "price.json", keys="plan device mode precision params ops kernels compiled cached "
+    o = obj("compile", "price.json", keys="plan device mode precision params ops kernels compiled cached calls "
             "compile_ms peak_bytes")
     check(o.get("plan") == ".gtc/table.plan.json" and os.path.exists(o["plan"]), "compile writes the plan")
     p = good("compile", "price.json")
