@@ -78,10 +78,43 @@ void nest_next(Nest *w)
     w->more = false;
 }
 
+/* A matrix that src holds by columns and dst by rows, in tiles that stay in the cache. */
+static void copy_turned(double *dst, int64_t dst_row, const double *src, int64_t src_column,
+                        int64_t rows, int64_t columns)
+{
+    enum { TILE = 8 };
+    for (int64_t i0 = 0; i0 < rows; i0 += TILE)
+        for (int64_t j0 = 0; j0 < columns; j0 += TILE)
+            for (int64_t i = i0; i < rows && i < i0 + TILE; i++)
+                for (int64_t j = j0; j < columns && j < j0 + TILE; j++)
+                    dst[i * dst_row + j] = src[i + j * src_column];
+}
+
+/* The axis of w's outer loops along which src is packed, when that is none of the inner loop: the
+ * loops then go over the others.  -1: none is worth it. */
+static int turned_axis(Nest *w, int64_t *rows)
+{
+    for (int i = 0; i < w->rank && w->step[0] == 1 && w->step[1] > 1; i++)
+        if (w->stride[1][i] == 1 && w->dim[i] > 1) {
+            *rows = w->dim[i];
+            w->dim[i] = 1;
+            return i;
+        }
+    return -1;
+}
+
 void value_copy(const Value *dst, const Value *src)
 {
     Nest w;
     const int64_t *const stride[] = { dst->stride, src->stride };
+    int64_t rows = 0;
+    nest_start(&w, &dst->type.shape, 2, stride);
+    const int turned = turned_axis(&w, &rows);
+    for (; w.more && turned >= 0; nest_next(&w))
+        copy_turned(dst->at + w.off[0], w.stride[0][turned], src->at + w.off[1], w.step[1], rows,
+                    w.n);
+    if (turned >= 0)
+        return;
     for (nest_start(&w, &dst->type.shape, 2, stride); w.more; nest_next(&w)) {
         double *d = dst->at + w.off[0];
         const double *s = src->at + w.off[1];

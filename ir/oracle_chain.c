@@ -113,12 +113,18 @@ static Status out_new(const Eval *e, const Type *type, Bounded *v)
 
 typedef struct Link {
     const BoundLink *of;
-    Node n;                 /* with the block's shape */
-    Bounded arg[MOST_ARGS]; /* blocks of what stands outside */
-    Bounded out;            /* a block */
-    double *room;           /* its planes, when nobody outside of the chain reads it */
-    int last;               /* link that reads it */
+    Node n;                          /* with the block's shape */
+    const Bounded *whole[MOST_ARGS]; /* what stands outside */
+    Bounded arg[MOST_ARGS];          /* blocks of it, or of another link's result */
+    Bounded out;                     /* a block */
+    double *room;                    /* its planes, when nobody outside of the chain reads it */
+    int last;                        /* link that reads it */
 } Link;
+
+typedef struct Packed { /* an argument whose elements lie far apart, as a transpose's do */
+    const Bounded *of;
+    Bounded v;
+} Packed;
 
 typedef struct Chain {
     const Eval *e;
@@ -128,21 +134,68 @@ typedef struct Chain {
     double **free; /* rooms of BOUND_PLANES * BLOCK numbers */
     int nfree;
     double *noise;
+    Packed *packed;
+    int npacked;
 } Chain;
 
-static void link_open(Chain *c, const BoundLink *of, Link *l, int self)
+static bool lies_apart(const Value *v)
+{
+    for (int i = v->type.shape.rank - 1; i >= 0; i--)
+        if (v->type.shape.dim[i] > 1)
+            return v->stride[i] > 1;
+    return false;
+}
+
+/* The argument, or a packed copy of it, in which planes that are one stay one. */
+static Status find_packed(Chain *c, const Bounded *of, const Bounded **out)
+{
+    *out = of;
+    if (!lies_apart(&of->ref))
+        return ST_OK;
+    for (int i = 0; i < c->npacked; i++)
+        if (c->packed[i].of == of) {
+            *out = &c->packed[i].v;
+            return ST_OK;
+        }
+    Packed *p = &c->packed[c->npacked++];
+    p->of = of;
+    p->v.sure = of->sure;
+    *out = &p->v;
+    for (int i = 0; i < BOUND_PLANES; i++) {
+        const Value *from = bound_plane((Bounded *)of, i);
+        Value *to = bound_plane(&p->v, i);
+        for (int k = 0; k < i && !to->at; k++)
+            if (bound_plane((Bounded *)of, k)->at == from->at)
+                *to = *bound_plane(&p->v, k);
+        if (to->at) {
+            to->own = NULL;
+            continue;
+        }
+        TRY(value_new(c->e, &of->ref.type, to));
+        value_copy(to, from);
+    }
+    return ST_OK;
+}
+
+static Status link_open(Chain *c, const BoundLink *of, Link *l, int self)
 {
     Sure sure = SURE_EXACT;
     *l = (Link){ .of = of, .n = *of->n, .last = self };
     for (uint32_t k = 0; k < of->n->nargs; k++) {
-        const Bounded *from = of->arg[k] ? of->arg[k] : &c->link[of->from[k]].out;
-        if (!of->arg[k])
+        const Bounded *from = of->arg[k];
+        if (from)
+            TRY(find_packed(c, from, &from));
+        l->whole[k] = from;
+        if (!from) {
+            from = &c->link[of->from[k]].out;
             c->link[of->from[k]].last = self;
+        }
         l->arg[k] = *from;
         sure = from->sure > sure ? from->sure : sure;
     }
     l->out.sure = sure == SURE_OPEN ? SURE_OPEN : SURE_DECIDED;
     l->out.ref.type = of->n->type;
+    return ST_OK;
 }
 
 /* Where the link writes its block. */
@@ -171,9 +224,8 @@ static Status link_run(Chain *c, Link *l, const Box *b)
                        .ref = &l->out.ref,
                        .noise = c->noise };
     for (uint32_t k = 0; k < l->n.nargs; k++) {
-        Bounded *whole = (Bounded *)l->of->arg[k];
-        if (whole)
-            look_at(b, whole, &l->arg[k]);
+        if (l->whole[k])
+            look_at(b, (Bounded *)l->whole[k], &l->arg[k]);
         else
             l->arg[k] = c->link[l->of->from[k]].out;
         arg[k] = l->arg[k].ref;
@@ -212,9 +264,10 @@ Status bound_chain(const Eval *e, const BoundLink *link, int nlink)
     c.link = arena_array(c.arena, Link, nlink);
     c.free = arena_array(c.arena, double *, nlink + 1);
     c.noise = arena_array(c.arena, double, BLOCK);
+    c.packed = arena_array(c.arena, Packed, nlink * MOST_ARGS);
     for (int i = 0; i < nlink && status == ST_OK; i++) {
-        link_open(&c, &link[i], &c.link[i], i);
-        if (!link[i].out)
+        status = link_open(&c, &link[i], &c.link[i], i);
+        if (!link[i].out || status != ST_OK)
             continue;
         link[i].out->sure = c.link[i].out.sure;
         status = out_new(e, &link[i].n->type, link[i].out);
@@ -222,6 +275,9 @@ Status bound_chain(const Eval *e, const BoundLink *link, int nlink)
     }
     for (Box b = box_start(whole); b.more && status == ST_OK; box_next(&b, whole))
         status = chain_block(&c, &b);
+    for (int i = 0; i < c.npacked; i++)
+        for (int k = 0; k < BOUND_PLANES; k++)
+            e->cx->os->release(bound_plane(&c.packed[i].v, k)->own);
     arena_free(c.arena);
     return status;
 }
