@@ -353,7 +353,7 @@ static void block_body(Low *l, const Phase *ph)
         const bool loop = when == WHEN_STEP && l->s->seq && first[when] < first[when + 1];
         Open o = { 0 };
         for (int i = first[when]; i < first[when + 1]; i++)
-            if (order.nest[i].held && (order.nest[i].nred || order.nest[i].held->nfixed))
+            if (order.nest[i].held)
                 low_held_fill(l, &order.nest[i]);
         if (loop) {
             const Var v = ix_var_new(l->p, "step", l->s->trip);

@@ -342,6 +342,11 @@ static void fill_fixed(Low *l, bool step_only)
 
 void low_held_fill(Low *l, const Nest *n)
 {
+    bool any = n->held->nfixed > 0;
+    for (int i = 0; i < n->nred; i++)
+        any |= n->held->buf[i] || n->held->ahead[i];
+    if (!any)
+        return;
     l->n = n;
     low_put(l, K_NOTE)->text = "into registers";
     const uint32_t known = l->nknown;
@@ -398,17 +403,23 @@ static void know_factors(const Walk *w, Ix round, int e, bool moving)
 }
 
 /* All that a round reads, so that neighbours stand together. */
-static void read_moving(const Walk *w, Ix round)
+static void read_round(const Walk *w, Ix round)
 {
     Low *l = w->l;
-    for (int j = 0; j < w->b->n; j++)
-        for (int q = 0; q < l->npoint; q += l->n->held->tile)
+    for (int e = 0; e < w->wide; e++) {
+        reduced_at(w, round, e);
+        know_factors(w, round, e, true);
+        know_factors(w, round, e, false);
+    }
+    for (int j = 0; j < 2 * w->b->n; j++) {
+        const Factor f = factor_of(w, j / 2, j % 2 == 0);
+        for (int p = 0; p < f.count && !f.buf; p++)
             for (int e = 0; e < w->wide; e++) {
+                low_at(l, p * f.step);
                 reduced_at(w, round, e);
-                know_factors(w, round, e, true);
-                low_at(l, q);
-                low_value(l, l->n->held->moving[sum_number(l, w->b->st[j])]);
+                low_value(l, f.id);
             }
+    }
 }
 
 static void sum_round(const Walk *w, Ix round)
@@ -417,7 +428,7 @@ static void sum_round(const Walk *w, Ix round)
     const uint32_t known = l->nknown;
     const bool miss = may_miss(w, reduced_at(w, round, w->wide - 1));
     if (!miss)
-        read_moving(w, round);
+        read_round(w, round);
     for (int e = 0; e < w->wide; e++) {
         Open o = { 0 };
         const Ix far = reduced_at(w, round, e);

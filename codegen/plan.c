@@ -22,9 +22,9 @@ static void print_held(const Nest *n, Strbuf *out)
     int kept = 0;
     for (int i = 0; i < n->nred; i++)
         kept += h->buf[i] != 0;
-    strbuf_printf(out, " %s %dx%d threads", n->nred ? "in registers of" : "by", h->units,
+    strbuf_printf(out, " %s %dx%d threads", kept ? "in registers of" : "by", h->units,
                   h->rows * h->cols * h->rest);
-    if (kept < n->nred)
+    if (kept && kept < n->nred)
         strbuf_printf(out, ", %d of %d factors,", kept, n->nred);
 }
 

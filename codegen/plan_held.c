@@ -16,7 +16,8 @@
  * How many neighbours and how large a tile: those with the least estimated time.  Reads from shared
  * memory and meetings go through one pipe of 32 words a clock, multiply-adds through one of 128; a
  * wide tile reads each word for more sums but has more to meet.  Batches of sums are kept smallest
- * first while registers last; what is left is read at every step, by the same threads.  No tile is
+ * first while registers last; what is left is read at every step, by the same threads, all of it if
+ * need be.  No tile is
  * taken whose registers, by a rough count, are more than a thread may have.
  *
  * What comes from outside of the kernel at each step is read one step ahead, into registers, so
@@ -169,12 +170,11 @@ static int64_t batch_elements(const Stages *s, const Nest *n, const Held *h, int
     return factors * h->tile * held_rounds(h, k) * held_wide(h, k);
 }
 
-/* The smallest batches are kept, while there is room; *rest: elements of those that are not. */
-static bool choose_kept(const Stages *s, const Nest *n, const Held *h, bool *kept, int64_t *rest)
+/* The smallest batches are kept, while there is room. */
+static void choose_kept(const Stages *s, const Nest *n, const Held *h, bool *kept)
 {
     int64_t room = MOST_HELD;
-    bool any = false, seen[MAX_NEST_REDS] = { false };
-    *rest = 0;
+    bool seen[MAX_NEST_REDS] = { false };
     for (;;) {
         int least = -1;
         int64_t size = 0;
@@ -186,11 +186,9 @@ static bool choose_kept(const Stages *s, const Nest *n, const Held *h, bool *kep
             }
         }
         if (least < 0)
-            return any;
+            return;
         const bool fits = size <= room;
         room -= fits ? size : 0;
-        *rest += fits ? 0 : size;
-        any |= fits;
         for (int i = 0; i < n->nred; i++)
             if (same_batch(&s->stage[n->red[i]], &s->stage[n->red[least]])) {
                 seen[i] = true;
@@ -216,11 +214,35 @@ static int64_t registers(const Stages *s, const Nest *n, const Held *h, const Ti
     return held + a_round + (sums * h->tile + 4) * t->nrow + OTHERS;
 }
 
-/* Cycles of a step; 0: it keeps nothing, or has too many sums. */
-static double estimate(const Stages *s, const Nest *n, Held *h, const Tile *t, int lanes)
+typedef struct Along {
+    Stages *s;
+    Var v;
+    bool next;
+} Along;
+
+static void note_along(void *arg, const Expr *e)
 {
-    enum { CHAIN = 4, MEETING = 25, FROM_L2 = 2 };
-    int64_t sums = 0, words = 0, products = 0, depth = 0, rest;
+    Along *a = arg;
+    a->next |= map_stride(a->s, e->ix, e->nix, a->v, 1) == 1;
+}
+
+/* Of a word of sum i's first factor for a warp: 64 bytes a cycle come from the second cache, and
+ * one line of 128 bytes is looked up in a cycle by an access of four words. */
+static double cycles_to_read(Stages *s, const Nest *n, const Held *h, int i, int lanes)
+{
+    const Stage *st = &s->stage[n->red[i]];
+    Along along = { s, st->red[st->nred - 1], false };
+    expr_reads(s, h->kept[i], note_along, &along);
+    const int lines = along.next ? 32 / (lanes < 8 ? lanes : 8) : lanes;
+    return lines > 8 ? lines / 4. : 2;
+}
+
+/* Cycles of a step; 0: not this tile. */
+static double estimate(Stages *s, const Nest *n, Held *h, const Tile *t, int lanes)
+{
+    enum { CHAIN = 4, MEETING = 25, READ = 250 };
+    int64_t sums = 0, words = 0, products = 0, depth = 0;
+    double read = 0;
     bool kept[MAX_NEST_REDS];
     for (int i = 0; i < n->nred; i++) {
         const Stage *st = &s->stage[n->red[i]];
@@ -236,17 +258,27 @@ static double estimate(const Stages *s, const Nest *n, Held *h, const Tile *t, i
         }
     }
     const int64_t met = meetings(h, t->nrow, lanes);
-    if (sums * t->nrow * h->tile > MOST_SUMS || !choose_kept(s, n, h, kept, &rest) ||
-        registers(s, n, h, t, kept, sums) > MOST_REGISTERS)
+    choose_kept(s, n, h, kept);
+    if (sums * t->nrow * h->tile > MOST_SUMS || registers(s, n, h, t, kept, sums) > MOST_REGISTERS)
         return 0;
+    for (int i = 0; i < n->nred; i++) {
+        const int64_t rounds = held_rounds(h, reduced(s, &s->stage[n->red[i]]));
+        if (kept[i])
+            continue;
+        if (lanes == 1)
+            return 0; /* panels, which neighbours read together, are better */
+        depth += READ * rounds / n->nred;
+        read += cycles_to_read(s, n, h, i, lanes) *
+                (double)(h->tile * rounds * held_wide(h, reduced(s, &s->stage[n->red[i]])));
+    }
     for (int left = lanes; left > 1; left /= 2)
         depth += MEETING;
     const double warps = (double)h->units * lanes / WARP;
-    return (double)(words * t->nrow + sums * met + FROM_L2 * rest) * warps +
+    return (double)(words * t->nrow + sums * met + read) * warps +
            (double)(products * t->nrow * h->tile) * (warps < 4 ? 1 : warps / 4) + (double)depth;
 }
 
-static bool choose_tile(const Stages *s, const Nest *n, const Tile *t, Held *h)
+static bool choose_tile(Stages *s, const Nest *n, const Tile *t, Held *h)
 {
     double best = 0;
     for (int tile = 1; tile <= 8; tile *= 2)
@@ -295,8 +327,7 @@ static uint16_t keep(Stages *s, const Held *h, int64_t k)
 static void keep_factors(Stages *s, const Nest *n, Held *h)
 {
     bool kept[MAX_NEST_REDS];
-    int64_t rest;
-    choose_kept(s, n, h, kept, &rest);
+    choose_kept(s, n, h, kept);
     for (int i = 0; i < n->nred; i++) {
         const Stage *st = &s->stage[n->red[i]];
         for (int q = 0; q < i && !h->buf[i]; q++)
@@ -346,13 +377,14 @@ static void find_fixed(Stages *s, const Phase *ph, Var units, ExprId id, int64_t
     h->fixed[h->nfixed++] = id;
 }
 
-/* Moving factors from outside, as far as there is room. */
+/* Moving factors from outside, of kept batches (whose rounds are unrolled), as far as there is
+ * room. */
 static void read_factors_ahead(Stages *s, const Nest *n, const Tile *t, Held *h)
 {
     enum { MOST_WITH_AHEAD = 190 };
     bool kept[MAX_NEST_REDS];
-    int64_t rest, sums = 0;
-    choose_kept(s, n, h, kept, &rest);
+    int64_t sums = 0;
+    choose_kept(s, n, h, kept);
     for (int i = 0; i < n->nred; i++)
         sums += s->stage[n->red[i]].acc == n->red[i];
     int64_t room = MOST_WITH_AHEAD - registers(s, n, h, t, kept, sums);
@@ -365,7 +397,7 @@ static void read_factors_ahead(Stages *s, const Nest *n, const Tile *t, Held *h)
             if (h->moving[q] == h->moving[i] && same_batch(st, &s->stage[n->red[q]]))
                 h->ahead[i] = h->ahead[q];
         const int64_t mine = t->nrow * held_rounds(h, k) * held_wide(h, k);
-        if (h->ahead[i] || mine > room || !may_read_ahead(s, h->moving[i]))
+        if (h->ahead[i] || !kept[i] || mine > room || !may_read_ahead(s, h->moving[i]))
             continue;
         room -= mine;
         h->ahead[i] = to_registers(s, "ahead", 7, shape);
