@@ -659,7 +659,7 @@ static bool unsplit(IxPool *p, const Expr *e, uint32_t term, Ix *y, int64_t *c)
 {
     const Atom a = p->atom[e->term[term].atom];
     const int64_t k = e->term[term].coef;
-    if (a.key.kind != ATOM_DIV || k <= 0 || e->nterm < 2)
+    if (a.key.kind != ATOM_DIV || k <= 0)
         return false;
     *c = e->c - floor_div(e->c, k) * k;
     Sum s = { .c = size_mul(a.key.n, floor_div(e->c, k)) };
@@ -710,7 +710,7 @@ IxRange ix_range_guarded(IxPool *p, Ix a, const IxRange *rng, unsigned nrng, con
             r.lo = q.lo > r.lo ? q.lo : r.lo;
             r.hi = q.hi < r.hi ? q.hi : r.hi;
         }
-        if (!unsplit(p, &e, i, &y, &c))
+        if (e.nterm < 2 || !unsplit(p, &e, i, &y, &c))
             continue;
         const Atom div = p->atom[e.term[i].atom];
         const IxRange q = divided_range(&div, ix_range_guarded(p, y, rng, nrng, g, nguard));
@@ -743,17 +743,21 @@ IxRange ix_range_guarded(IxPool *p, Ix a, const IxRange *rng, unsigned nrng, con
     return range_empty(r) ? EMPTY : r;
 }
 
-bool ix_guard_undivided(const IxPool *p, const Guard *g, Guard *out)
+bool ix_guard_undivided(IxPool *p, const Guard *g, Guard *out)
 {
-    const Expr *e = &p->expr[g->ix];
-    const Atom *a = e->nterm == 1 ? &p->atom[e->term[0].atom] : NULL;
-    if (!a || a->key.kind != ATOM_DIV || e->term[0].coef < 0)
+    const Expr e = p->expr[g->ix]; /* the array may move; what e points to does not */
+    uint32_t i = 0;
+    int64_t c;
+    Ix y;
+    while (i < e.nterm && !unsplit(p, &e, i, &y, &c))
+        i++;
+    if (i == e.nterm)
         return false;
-    const int64_t k = e->term[0].coef, n = a->key.n, far = FAR / n;
-    const int64_t lo = -floor_div(-(g->lo < -far ? -far : g->lo) + e->c, k); /* of the quotient */
-    const int64_t hi = floor_div((g->hi > far ? far : g->hi) - 1 - e->c, k) + 1;
-    *out = (Guard){ a->key.x, g->lo < -far ? g->lo : size_mul(lo, n),
-                    g->hi > far ? g->hi : size_mul(hi, n) };
+    const int64_t k = e.term[i].coef, n = p->atom[e.term[i].atom].key.n, far = FAR / n;
+    const int64_t lo = -floor_div(-(g->lo < -far ? -far : g->lo) + c, k); /* of the quotient */
+    const int64_t hi = floor_div((g->hi > far ? far : g->hi) - 1 - c, k) + 1;
+    *out =
+        (Guard){ y, g->lo < -far ? g->lo : size_mul(lo, n), g->hi > far ? g->hi : size_mul(hi, n) };
     return true;
 }
 

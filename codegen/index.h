@@ -66,9 +66,10 @@ typedef struct Guard {
 IxRange ix_range_guarded(IxPool *p, Ix a, const IxRange *rng, unsigned nrng, const Guard *g,
                          unsigned nguard);
 
-/* The same condition on what is divided, when g is about a multiple of one quotient and a constant:
- * 0 <= x / n - 1 < k holds where n <= x < n*(k + 1) does.  False: it is about something else. */
-bool ix_guard_undivided(const IxPool *p, const Guard *g, Guard *out);
+/* The same condition on what is divided, when g is about a multiple of one quotient:
+ * 0 <= m + x / n - 1 < k holds where n <= n*m + x < n*(k + 1) does.  False: it is about something
+ * else. */
+bool ix_guard_undivided(IxPool *p, const Guard *g, Guard *out);
 
 void ix_print(const IxPool *p, Ix a,
               Strbuf *out); /* as C: "16*i+l", "(i+3)/4", "(i%4)": all >= 0 under / and % */

@@ -542,6 +542,11 @@ static void test_views(void **state)
 static void test_rows(void **state)
 {
     (void)state;
+    CHECK("graph (%x: f32[336]) {\n" /* 42 points = 32 + 10: what is left shows in a quotient */
+          "  %1 = reshape %x : f32[8,6,7]\n"
+          "  %2 = sum %1 axes=[1,2] : f32[8]\n"
+          "  return %2\n}\n",
+          { 8 });
     CHECK("graph (%x: f32[$A,$B]) {\n"
           "  %m = amax %x axes=[1] : f32[$A]\n"
           "  %1 = broadcast %m axes=[1] : f32[$A,$B]\n"

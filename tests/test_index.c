@@ -376,7 +376,9 @@ static void test_undivided(void **state)
         Arena *arena = arena_new();
         IxPool *p = ix_pool_new(arena);
         const int64_t count = 2 + (int64_t)rng_below(&rng, 90);
-        const Ix x = ix_shift(p, ix_var(p, ix_var_new(p, "i", count)), (int64_t)rng_below(&rng, 9));
+        const Ix i1 = ix_var(p, ix_var_new(p, "i", count)); /* split into 4*i + (4*i) / 7, say */
+        const Ix x = ix_shift(p, ix_scale(p, i1, 1 + (int64_t)rng_below(&rng, 40)),
+                              (int64_t)rng_below(&rng, 9));
         const Ix q = ix_div(p, x, 2 + (int64_t)rng_below(&rng, 8));
         const int64_t lo = (int64_t)rng_below(&rng, 60) - 20;
         const Guard g = { ix_shift(p, ix_scale(p, q, 1 + (int64_t)rng_below(&rng, 3)),
