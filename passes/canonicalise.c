@@ -618,11 +618,24 @@ static Ref spread(Canon *c, const Node *n, const Side *thin, const Side *wide)
     return make_broadcast(c, x, &wide->shape, new_axes);
 }
 
-/* sum(wide * spread thin), its axes brought to the matmul's order: batch, then free. */
+static Ref make_cast(Canon *c, Ref x, DType dt)
+{
+    return x == REF_NONE
+               ? x
+               : make(c, OP_cast, 1, &x, (Attr){ 0 }, (Type){ dt, node_at(c, x)->type.shape });
+}
+
+/* sum(wide * spread thin), its axes brought to the matmul's order: batch, then free.  A contraction
+ * is rounded once, so 16-bit products, which may be stored, are made in f32. */
 static Ref multiply_and_sum(Canon *c, const Node *n, const Side *thin, const Side *wide)
 {
     const int nover = n->attr.contract.nover, nbatch = n->attr.contract.nbatch;
-    const Ref product = make2(c, OP_mul, wide->value, spread(c, n, thin, wide));
+    const bool low = n->type.dt == DT_F16 || n->type.dt == DT_BF16;
+    const DType dt = low ? DT_F32 : n->type.dt;
+    Side narrow = *thin;
+    narrow.value = make_cast(c, thin->value, dt);
+    const Ref product =
+        make2(c, OP_mul, make_cast(c, wide->value, dt), spread(c, n, &narrow, wide));
     unsigned over = 0;
     for (int i = 0; i < nover; i++)
         over |= 1u << wide->over[i];
@@ -634,7 +647,8 @@ static Ref multiply_and_sum(Canon *c, const Node *n, const Side *thin, const Sid
         perm[np++] = place[wide->batch[i]];
     for (int i = 0; i < wide->nfree; i++)
         perm[np++] = place[wide->free[i]];
-    return make_reshape(c, make_transpose(c, sum, perm), &n->type.shape);
+    const Ref rounded = make_cast(c, sum, n->type.dt);
+    return make_reshape(c, make_transpose(c, rounded, perm), &n->type.shape);
 }
 
 static bool sums_inner_axes(const Node *n, const Side *s)
