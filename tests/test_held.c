@@ -28,24 +28,25 @@ typedef struct HeldCase {
     const char *cell, *more; /* of the layer's object */
     int units, features, steps, batch;
     bool held; /* all of it */
+    bool runs; /* or is only planned */
 } HeldCase;
 
 static const HeldCase held_case[] = {
-    { "lstm", "", 1, 1, 3, 7, false },
-    { "lstm", "", 3, 5, 1, 1, true },
-    { "lstm", "", 31, 2, 3, 32, true },
-    { "lstm", ", \"bidirectional\": true", 33, 7, 3, 7, true },
-    { "lstm", ", \"bias\": \"single\"", 64, 8, 2, 18, true },
-    { "lstm", "", 64, 64, 2, 129, true },
-    { "lstm", "", 64, 130, 2, 1, false },
-    { "lstm", "", 65, 4, 2, 7, false },
-    { "gru", "", 33, 5, 3, 129, true },
-    { "gru", "", 64, 16, 2, 7, true },
-    { "rnn", "", 33, 1, 3, 32, true },
-    { "rnn", "", 32, 4, 1, 6, true },
-    { "rnn", "", 64, 12, 3, 7, true },
-    { "rnn", "", 129, 3, 2, 4, true },
-    { "rnn", "", 160, 140, 2, 3, false },
+    { "lstm", "", 1, 1, 3, 7, false, false },
+    { "lstm", "", 3, 5, 1, 1, true, true },
+    { "lstm", "", 31, 2, 3, 32, true, true },
+    { "lstm", ", \"bidirectional\": true", 33, 7, 3, 7, true, true },
+    { "lstm", ", \"bias\": \"single\"", 64, 8, 2, 18, true, true },
+    { "lstm", "", 64, 64, 2, 129, true, false },
+    { "lstm", "", 64, 130, 2, 1, false, true },
+    { "lstm", "", 65, 4, 2, 7, false, false },
+    { "gru", "", 33, 5, 3, 129, true, true },
+    { "gru", "", 64, 16, 2, 7, true, true },
+    { "rnn", "", 33, 1, 3, 32, true, false },
+    { "rnn", "", 32, 4, 1, 6, true, true },
+    { "rnn", "", 64, 12, 3, 7, true, false },
+    { "rnn", "", 129, 3, 2, 4, true, false },
+    { "rnn", "", 160, 140, 2, 3, false, true },
 };
 
 typedef struct Case {
@@ -133,6 +134,8 @@ static void step_agrees(void **state)
     setenv("GTC_SIMT_SCHEDULE", "seeded", 1);
     for (size_t i = 0; i < sizeof held_case / sizeof *held_case; i += EVERY) {
         Case k;
+        if (!held_case[i].runs)
+            continue;
         case_open(&k, &held_case[i]);
         const ReferenceOptions ro = { .steps = 1, .seed = 3, .init = case_init, .init_arg = &k };
         Reference *ref = reference_new(&k.z.cx, k.g, &ro);
