@@ -41,10 +41,21 @@ static const char *conv_text(Arena *arena, const CallConv *c)
                         (long long)c->out, c->flipped ? ", flipped" : "");
 }
 
-static bool has_window(const Graph *g)
+static const char *rnn_text(Arena *arena, const CallRnn *c)
+{
+    static const char *const cell[] = { "tanh rnn", "lstm", "gru" };
+    return arena_printf(arena, "%s of %lld x %lld x %lld to %lld, %s", cell[c->cell],
+                        (long long)c->steps, (long long)c->rows, (long long)c->in,
+                        (long long)c->hidden,
+                        !c->sequence    ? "the last state"
+                        : c->rows_first ? "all states, rows first"
+                                        : "all states");
+}
+
+static bool has(const Graph *g, Op op)
 {
     for (Ref r = 1; r < g->nnode; r++)
-        if (g->node[r].op == OP_window)
+        if (g->node[r].op == op)
             return true;
     return false;
 }
@@ -55,7 +66,12 @@ const LibraryCall *call_find(Arena *arena, const Graph *body, const char **why)
     const char *no = call_matmul(body, &c.as.matmul);
     if (!no)
         c.text = matmul_text(arena, &c.as.matmul);
-    if (no && no[0] && has_window(body)) {
+    if (no && has(body, OP_scan)) {
+        no = call_rnn(body, &c.as.rnn);
+        c.library = CALL_CUDNN_RNN;
+        if (!no)
+            c.text = rnn_text(arena, &c.as.rnn);
+    } else if (no && no[0] && has(body, OP_window)) {
         no = call_conv(body, &c.as.conv);
         c.library = CALL_CUDNN;
         if (!no)

@@ -6,7 +6,12 @@
 
 /* What a library could do in a kernel's place, read off the fusion's body: which of its inputs are
  * the operands, and how they lie in memory.  No library is needed to say so. */
-typedef enum CallLibrary { CALL_CUBLASLT, CALL_CUDNN, CALL_LIBRARIES } CallLibrary;
+typedef enum CallLibrary {
+    CALL_CUBLASLT,
+    CALL_CUDNN,
+    CALL_CUDNN_RNN, /* its layers, which are no graphs */
+    CALL_LIBRARIES
+} CallLibrary;
 
 /* An input of the body as views show it: element (i0, i1, ..) is number offset + i0 * stride[0] +
  * i1 * stride[1] + .. of input `arg`. */
@@ -60,6 +65,17 @@ typedef struct CallConv {
     CallTensor x, w, y;
 } CallConv;
 
+/* A recurrent layer from states of zeros: x: steps, rows, in; w_ih, w_hh: each gate's rows, in or
+ * hidden.  bias: a sum of one or two vectors (arg -1: none); of a GRU the second is bias_hn.  The
+ * result: steps (or with rows_first rows, then steps), hidden; without sequence the last state. */
+typedef enum RnnCell { RNN_TANH, RNN_LSTM, RNN_GRU } RnnCell;
+typedef struct CallRnn {
+    RnnCell cell;
+    bool sequence, rows_first;
+    int64_t steps, rows, in, hidden;
+    CallView x, w_ih, w_hh, bias[2];
+} CallRnn;
+
 typedef struct LibraryCall {
     CallLibrary library;
     const Graph *body; /* what the call computes */
@@ -67,6 +83,7 @@ typedef struct LibraryCall {
     union {
         CallMatmul matmul; /* CALL_CUBLASLT */
         CallConv conv;     /* CALL_CUDNN */
+        CallRnn rnn;       /* CALL_CUDNN_RNN */
     } as;
 } LibraryCall;
 
@@ -74,8 +91,9 @@ typedef struct LibraryCall {
  * there is nothing in it for a library.  Memory from arena; the body is not copied. */
 const LibraryCall *call_find(Arena *arena, const Graph *body, const char **why);
 
-/* call_matmul.c, call_conv.c. */
+/* call_matmul.c, call_conv.c, call_rnn.c. */
 const char *call_matmul(const Graph *body, CallMatmul *out);
 const char *call_conv(const Graph *body, CallConv *out);
+const char *call_rnn(const Graph *body, CallRnn *out);
 
 #endif

@@ -28,7 +28,7 @@ typedef struct CallOps {
     Status (*enqueue)(Ctx *cx, void *lib, const CallPlan *plan, CUstream stream, void *const *arg);
 } CallOps;
 
-extern const CallOps call_cublaslt, call_cudnn;
+extern const CallOps call_cublaslt, call_cudnn, call_cudnn_rnn;
 
 /* By CallLibrary; NULL: not there. */
 extern const CallOps *const call_cuda[CALL_LIBRARIES], *const call_simt[CALL_LIBRARIES];

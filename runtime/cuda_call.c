@@ -12,7 +12,7 @@
 #include <string.h>
 
 const CallOps *const call_cuda[CALL_LIBRARIES] = {
-    [CALL_CUBLASLT] = &call_cublaslt, [CALL_CUDNN] = &call_cudnn
+    [CALL_CUBLASLT] = &call_cublaslt, [CALL_CUDNN] = &call_cudnn, [CALL_CUDNN_RNN] = &call_cudnn_rnn
 };
 
 static bool is_open(Ctx *cx, CudaCalls *c, CallLibrary which)

@@ -7,13 +7,19 @@
 
 #include "ir/base/status.h"
 
-/* cuDNN 9 as far as gtc calls it: graphs by the backend interface, and copies between layouts.
- * Declared as in cuda_dl.h and compared with cudnn.h by tests/test_cuda_headers.c. */
+/* cuDNN 9 as far as gtc calls it: graphs by the backend interface, recurrent
+ * layers, and copies between layouts.  Declared as in cuda_dl.h and compared with cudnn.h
+ * by tests/test_cuda_headers.c. */
 typedef int cudnnStatus_t, cudnnDataType_t, cudnnBackendDescriptorType_t,
     cudnnBackendAttributeName_t, cudnnBackendAttributeType_t, cudnnConvolutionMode_t,
-    cudnnBackendHeurMode_t, cudnnBackendNumericalNote_t;
+    cudnnBackendHeurMode_t, cudnnBackendNumericalNote_t, cudnnMathType_t, cudnnForwardMode_t,
+    cudnnRNNAlgo_t, cudnnRNNMode_t, cudnnRNNBiasMode_t, cudnnDirectionMode_t, cudnnRNNInputMode_t,
+    cudnnRNNDataLayout_t;
 typedef struct cudnnContext *cudnnHandle_t;
 typedef struct cudnnTensorStruct *cudnnTensorDescriptor_t;
+typedef struct cudnnDropoutStruct *cudnnDropoutDescriptor_t;
+typedef struct cudnnRNNStruct *cudnnRNNDescriptor_t;
+typedef struct cudnnRNNDataStruct *cudnnRNNDataDescriptor_t;
 typedef void *cudnnBackendDescriptor_t;
 typedef struct CUstream_st *cudaStream_t;
 
@@ -22,6 +28,19 @@ typedef struct CUstream_st *cudaStream_t;
     X(CUDNN_STATUS_SUCCESS, 0)                                                                     \
     X(CUDNN_STATUS_NOT_SUPPORTED, 3000)                                                            \
     X(CUDNN_DATA_FLOAT, 0)                                                                         \
+    X(CUDNN_FMA_MATH, 3)                                                                           \
+    X(CUDNN_FWD_MODE_INFERENCE, 0)                                                                 \
+    X(CUDNN_RNN_ALGO_STANDARD, 0)                                                                  \
+    X(CUDNN_RNN_TANH, 1)                                                                           \
+    X(CUDNN_LSTM, 2)                                                                               \
+    X(CUDNN_GRU, 3)                                                                                \
+    X(CUDNN_RNN_SINGLE_INP_BIAS, 1)                                                                \
+    X(CUDNN_RNN_DOUBLE_BIAS, 2)                                                                    \
+    X(CUDNN_UNIDIRECTIONAL, 0)                                                                     \
+    X(CUDNN_LINEAR_INPUT, 0)                                                                       \
+    X(CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_UNPACKED, 0)                                                 \
+    X(CUDNN_RNN_DATA_LAYOUT_BATCH_MAJOR_UNPACKED, 2)                                               \
+    X(CUDNN_RNN_PADDED_IO_ENABLED, 1)                                                              \
     X(CUDNN_CONVOLUTION, 0)                                                                        \
     X(CUDNN_CROSS_CORRELATION, 1)                                                                  \
     X(CUDNN_HEUR_MODE_A, 3)                                                                        \
@@ -113,6 +132,33 @@ enum {
     X(cudnnStatus_t, cudnnTransformTensor,                                                         \
       (cudnnHandle_t, const void *, const cudnnTensorDescriptor_t, const void *, const void *,     \
        const cudnnTensorDescriptor_t, void *))                                                     \
+    X(cudnnStatus_t, cudnnGetTensorNdDescriptor,                                                   \
+      (const cudnnTensorDescriptor_t, int, cudnnDataType_t *, int *, int *, int *))                \
+    X(cudnnStatus_t, cudnnSetTensor,                                                               \
+      (cudnnHandle_t, const cudnnTensorDescriptor_t, void *, const void *))                        \
+    X(cudnnStatus_t, cudnnCreateRNNDescriptor, (cudnnRNNDescriptor_t *))                           \
+    X(cudnnStatus_t, cudnnDestroyRNNDescriptor, (cudnnRNNDescriptor_t))                            \
+    X(cudnnStatus_t, cudnnSetRNNDescriptor_v8,                                                     \
+      (cudnnRNNDescriptor_t, cudnnRNNAlgo_t, cudnnRNNMode_t, cudnnRNNBiasMode_t,                   \
+       cudnnDirectionMode_t, cudnnRNNInputMode_t, cudnnDataType_t, cudnnDataType_t,                \
+       cudnnMathType_t, int32_t, int32_t, int32_t, int32_t, cudnnDropoutDescriptor_t, uint32_t))   \
+    X(cudnnStatus_t, cudnnCreateRNNDataDescriptor, (cudnnRNNDataDescriptor_t *))                   \
+    X(cudnnStatus_t, cudnnDestroyRNNDataDescriptor, (cudnnRNNDataDescriptor_t))                    \
+    X(cudnnStatus_t, cudnnSetRNNDataDescriptor,                                                    \
+      (cudnnRNNDataDescriptor_t, cudnnDataType_t, cudnnRNNDataLayout_t, int, int, int, const int *,\
+       void *))                                                                                    \
+    X(cudnnStatus_t, cudnnGetRNNTempSpaceSizes,                                                    \
+      (cudnnHandle_t, cudnnRNNDescriptor_t, cudnnForwardMode_t, cudnnRNNDataDescriptor_t, size_t *,\
+       size_t *))                                                                                  \
+    X(cudnnStatus_t, cudnnGetRNNWeightSpaceSize, (cudnnHandle_t, cudnnRNNDescriptor_t, size_t *))  \
+    X(cudnnStatus_t, cudnnGetRNNWeightParams,                                                      \
+      (cudnnHandle_t, cudnnRNNDescriptor_t, int32_t, size_t, const void *, int32_t,                \
+       cudnnTensorDescriptor_t, void **, cudnnTensorDescriptor_t, void **))                        \
+    X(cudnnStatus_t, cudnnRNNForward,                                                              \
+      (cudnnHandle_t, cudnnRNNDescriptor_t, cudnnForwardMode_t, const int32_t *,                   \
+       cudnnRNNDataDescriptor_t, const void *, cudnnRNNDataDescriptor_t, void *,                   \
+       cudnnTensorDescriptor_t, const void *, void *, cudnnTensorDescriptor_t, const void *,       \
+       void *, size_t, const void *, size_t, void *, size_t, void *))                              \
     X(cudnnStatus_t, cudnnBackendCreateDescriptor,                                                 \
       (cudnnBackendDescriptorType_t, cudnnBackendDescriptor_t *))                                  \
     X(cudnnStatus_t, cudnnBackendDestroyDescriptor, (cudnnBackendDescriptor_t))                    \
@@ -134,7 +180,18 @@ typedef struct Cudnn {
     char path[512]; /* as it was found */
 } Cudnn;
 
+typedef struct CudnnLib {
+    Cudnn dnn;
+    cudnnHandle_t handle;
+} CudnnLib;
+
 /* Fills *out; ST_ENV, and what to do, when there is no cuDNN 9. */
 Status cudnn_dl_open(Ctx *cx, Cudnn *out);
+/* Loads it and makes a handle; *lib is a CudnnLib. */
+Status cudnn_dl_create(Ctx *cx, void **lib);
+void cudnn_dl_destroy(void *lib);
+void cudnn_dl_name(const void *lib, char *buf, size_t n); /* "cudnn 9.19" */
+/* ST_ENV and what the library says, when a call failed. */
+Status cudnn_dl_check(Ctx *cx, const CudnnLib *l, const char *call, cudnnStatus_t r);
 
 #endif

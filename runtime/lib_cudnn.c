@@ -15,9 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ir/base/os.h"
 #include "runtime/call_ops.h"
-#include "runtime/cuda_place.h"
 #include "runtime/cudnn_dl.h"
 
 enum {
@@ -28,31 +26,7 @@ enum {
 };
 enum { UID_X = 'x', UID_W = 'w', UID_Y = 'y' };
 
-Status cudnn_dl_open(Ctx *cx, Cudnn *dnn)
-{
-    memset(dnn, 0, sizeof *dnn);
-    void *lib = cuda_place_load(cx, "libcudnn.so.9", dnn->path, sizeof dnn->path);
-    if (!lib)
-        return FAIL(
-            cx, ENV,
-            "cudnn: not found (libcudnn.so.9): install cuDNN 9, or set GTC_CUDA_PATH to the "
-            "folder that holds it");
-#define CUDNN_CALL(result, name, args)                                                             \
-    void *sym_##name = cx->os->dlsym(lib, #name);                                                  \
-    if (!sym_##name)                                                                               \
-        return FAIL(cx, ENV, "cudnn: %s has no %s: it is no cuDNN 9", dnn->path, #name);           \
-    memcpy(&dnn->name, &sym_##name, sizeof sym_##name); /* C has no cast for this */
-    CUDNN_CALLS(CUDNN_CALL)
-#undef CUDNN_CALL
-    dnn->version = dnn->cudnnGetVersion();
-    return ST_OK;
-}
-
-typedef struct Lib {
-    Cudnn dnn;
-    cudnnHandle_t handle;
-} Lib;
-
+typedef CudnnLib Lib;
 typedef cudnnBackendDescriptor_t Desc;
 
 typedef struct Plan {
@@ -64,58 +38,19 @@ typedef struct Plan {
     int64_t weight; /* bytes of the copy */
 } Plan;
 
-static Status check(Ctx *cx, const Lib *l, const char *call, cudnnStatus_t r)
-{
-    if (r == CUDNN_STATUS_SUCCESS)
-        return ST_OK;
-    return FAIL(cx, ENV, "%s: %s (%d)", call, l->dnn.cudnnGetErrorString(r), r);
-}
-
-/* ------------------------------------------------------------ the library */
-
-static void lib_close(void *lib)
-{
-    Lib *l = lib;
-    if (l->handle)
-        l->dnn.cudnnDestroy(l->handle);
-    free(l);
-}
-
-static Status lib_open(Ctx *cx, void **lib)
-{
-    Lib *l = calloc(1, sizeof *l);
-    if (!l)
-        return FAIL(cx, MEMORY, "no memory for cudnn");
-    Status status = cudnn_dl_open(cx, &l->dnn);
-    if (status == ST_OK)
-        status = check(cx, l, "cudnnCreate", l->dnn.cudnnCreate(&l->handle));
-    if (status != ST_OK) {
-        lib_close(l);
-        return status;
-    }
-    *lib = l;
-    return ST_OK;
-}
-
-static void lib_name(const void *lib, char *buf, size_t n)
-{
-    const size_t version = ((const Lib *)lib)->dnn.version;
-    snprintf(buf, n, "cudnn %zu.%zu", version / 10000, version % 10000 / 100);
-}
-
 /* ------------------------------------------------------------ descriptors */
 
 static Status make(Ctx *cx, const Lib *l, cudnnBackendDescriptorType_t type, Desc *out)
 {
-    return check(cx, l, "cudnnBackendCreateDescriptor",
-                 l->dnn.cudnnBackendCreateDescriptor(type, out));
+    return cudnn_dl_check(cx, l, "cudnnBackendCreateDescriptor",
+                          l->dnn.cudnnBackendCreateDescriptor(type, out));
 }
 
 static Status set(Ctx *cx, const Lib *l, Desc d, cudnnBackendAttributeName_t name,
                   cudnnBackendAttributeType_t type, int64_t n, const void *value)
 {
-    return check(cx, l, "cudnnBackendSetAttribute",
-                 l->dnn.cudnnBackendSetAttribute(d, name, type, n, value));
+    return cudnn_dl_check(cx, l, "cudnnBackendSetAttribute",
+                          l->dnn.cudnnBackendSetAttribute(d, name, type, n, value));
 }
 
 static Status set_desc(Ctx *cx, const Lib *l, Desc d, cudnnBackendAttributeName_t name, Desc value)
@@ -125,7 +60,7 @@ static Status set_desc(Ctx *cx, const Lib *l, Desc d, cudnnBackendAttributeName_
 
 static Status finalize(Ctx *cx, const Lib *l, Desc d)
 {
-    return check(cx, l, "cudnnBackendFinalize", l->dnn.cudnnBackendFinalize(d));
+    return cudnn_dl_check(cx, l, "cudnnBackendFinalize", l->dnn.cudnnBackendFinalize(d));
 }
 
 static void drop(const Lib *l, Desc d)
@@ -193,9 +128,11 @@ static Status copy_desc(Ctx *cx, const Lib *l, const CallConv *c, const Layout *
         dim[i] = (int)a->dim[i];
         stride[i] = (int)a->stride[i];
     }
-    TRY(check(cx, l, "cudnnCreateTensorDescriptor", l->dnn.cudnnCreateTensorDescriptor(out)));
-    return check(cx, l, "cudnnSetTensorNdDescriptor",
-                 l->dnn.cudnnSetTensorNdDescriptor(*out, CUDNN_DATA_FLOAT, c->n + 2, dim, stride));
+    TRY(cudnn_dl_check(cx, l, "cudnnCreateTensorDescriptor",
+                       l->dnn.cudnnCreateTensorDescriptor(out)));
+    return cudnn_dl_check(
+        cx, l, "cudnnSetTensorNdDescriptor",
+        l->dnn.cudnnSetTensorNdDescriptor(*out, CUDNN_DATA_FLOAT, c->n + 2, dim, stride));
 }
 
 static Status tensors_make(Ctx *cx, const Lib *l, Plan *p)
@@ -294,15 +231,16 @@ static Status is_exact(Ctx *cx, const Lib *l, Desc config, bool *exact)
     Desc engine = NULL;
     int64_t n = 0;
     TRY(make(cx, l, CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine));
-    Status status =
-        check(cx, l, "cudnnBackendGetAttribute",
-              l->dnn.cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE,
-                                              CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine));
+    Status status = cudnn_dl_check(
+        cx, l, "cudnnBackendGetAttribute",
+        l->dnn.cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE,
+                                        CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n, &engine));
     if (status == ST_OK)
-        status = check(cx, l, "cudnnBackendGetAttribute",
-                       l->dnn.cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
-                                                       CUDNN_TYPE_NUMERICAL_NOTE,
-                                                       CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n, note));
+        status =
+            cudnn_dl_check(cx, l, "cudnnBackendGetAttribute",
+                           l->dnn.cudnnBackendGetAttribute(
+                               engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
+                               CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n, note));
     drop(l, engine);
     *exact = true;
     for (int64_t i = 0; i < n && status == ST_OK; i++)
@@ -317,9 +255,10 @@ static Status plan_make(Ctx *cx, const Lib *l, Desc config, Desc *plan, int64_t 
     TRY(set(cx, l, *plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &l->handle));
     TRY(set_desc(cx, l, *plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config));
     TRY(finalize(cx, l, *plan));
-    return check(cx, l, "cudnnBackendGetAttribute",
-                 l->dnn.cudnnBackendGetAttribute(*plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
-                                                 CUDNN_TYPE_INT64, 1, &n, workspace));
+    return cudnn_dl_check(cx, l, "cudnnBackendGetAttribute",
+                          l->dnn.cudnnBackendGetAttribute(*plan,
+                                                          CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
+                                                          CUDNN_TYPE_INT64, 1, &n, workspace));
 }
 
 /* Takes the first of the configurations that does; p->plan stays NULL when none does, and *cx says
@@ -368,10 +307,10 @@ static Status ask(Ctx *cx, const Lib *l, cudnnBackendHeurMode_t mode, Plan *p, C
     for (int i = 0; i < MOST_ENGINES && status == ST_OK; i++)
         status = make(cx, l, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &config[i]);
     if (status == ST_OK)
-        status = check(cx, l, "cudnnBackendGetAttribute",
-                       l->dnn.cudnnBackendGetAttribute(heur, CUDNN_ATTR_ENGINEHEUR_RESULTS,
-                                                       CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST_ENGINES,
-                                                       &n, config));
+        status = cudnn_dl_check(cx, l, "cudnnBackendGetAttribute",
+                                l->dnn.cudnnBackendGetAttribute(heur, CUDNN_ATTR_ENGINEHEUR_RESULTS,
+                                                                CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                                                MOST_ENGINES, &n, config));
     if (status == ST_OK)
         take_first(cx, l, config, n, p, out);
     for (int i = 0; i < MOST_ENGINES; i++)
@@ -444,8 +383,9 @@ static Status copy(Ctx *cx, const Lib *l, cudnnTensorDescriptor_t from_desc, con
                    cudnnTensorDescriptor_t to_desc, void *to)
 {
     const float one = 1, zero = 0;
-    return check(cx, l, "cudnnTransformTensor",
-                 l->dnn.cudnnTransformTensor(l->handle, &one, from_desc, from, &zero, to_desc, to));
+    return cudnn_dl_check(
+        cx, l, "cudnnTransformTensor",
+        l->dnn.cudnnTransformTensor(l->handle, &one, from_desc, from, &zero, to_desc, to));
 }
 
 static Status execute(Ctx *cx, const Lib *l, const Plan *p, void *x, void *w, void *y,
@@ -465,8 +405,8 @@ static Status execute(Ctx *cx, const Lib *l, const Plan *p, void *x, void *w, vo
     if (status == ST_OK)
         status = finalize(cx, l, pack);
     if (status == ST_OK)
-        status = check(cx, l, "cudnnBackendExecute",
-                       l->dnn.cudnnBackendExecute(l->handle, p->plan, pack));
+        status = cudnn_dl_check(cx, l, "cudnnBackendExecute",
+                                l->dnn.cudnnBackendExecute(l->handle, p->plan, pack));
     drop(l, pack);
     return status;
 }
@@ -480,7 +420,7 @@ static Status lib_enqueue(Ctx *cx, void *lib, const CallPlan *plan, CUstream str
     char *workspace = arg[p->nin + 1];
     float *lies = place(p, &c->w, arg);
     void *w = p->copies ? (void *)workspace : (void *)lies;
-    TRY(check(cx, l, "cudnnSetStream", l->dnn.cudnnSetStream(l->handle, stream)));
+    TRY(cudnn_dl_check(cx, l, "cudnnSetStream", l->dnn.cudnnSetStream(l->handle, stream)));
     if (p->copies && c->kind != CONV_WEIGHT)
         TRY(copy(cx, l, p->ours, lies, p->theirs, w));
     TRY(execute(cx, l, p, place(p, &c->x, arg), w, place(p, &c->y, arg), workspace + p->weight));
@@ -489,4 +429,5 @@ static Status lib_enqueue(Ctx *cx, void *lib, const CallPlan *plan, CUstream str
     return ST_OK;
 }
 
-const CallOps call_cudnn = { lib_open, lib_close, lib_name, lib_prepare, lib_release, lib_enqueue };
+const CallOps call_cudnn = { cudnn_dl_create, cudnn_dl_destroy, cudnn_dl_name,
+                             lib_prepare,     lib_release,      lib_enqueue };

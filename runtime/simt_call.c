@@ -92,5 +92,5 @@ static const CallOps cublaslt = { open_cublaslt, close_lib, name_lib, prepare, r
                      cudnn = { open_cudnn, close_lib, name_lib, prepare, release, enqueue };
 
 const CallOps *const call_simt[CALL_LIBRARIES] = {
-    [CALL_CUBLASLT] = &cublaslt, [CALL_CUDNN] = &cudnn
+    [CALL_CUBLASLT] = &cublaslt, [CALL_CUDNN] = &cudnn, [CALL_CUDNN_RNN] = &cudnn
 };

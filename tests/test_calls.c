@@ -319,6 +319,188 @@ static void convolutions_are_found(void **state)
         check_case(&convolutions[i]);
 }
 
+/* ------------------------------------------------------------ recurrent layers */
+
+/* From five steps of three rows of four to seven states: what is given, a cell, what is taken. */
+#define GIVEN(gates, more)                                                                         \
+    "graph (%x: f32[5,3,4], %w: f32[" gates ",4], %u: f32[" gates ",7], %b: f32[" gates "]" more   \
+    ") {\n  %zero = const 0 : f32[3,7]\n"
+#define X_ROWS(gates, more)                                                                        \
+    "graph (%y: f32[3,5,4], %w: f32[" gates ",4], %u: f32[" gates ",7], %b: f32[" gates "]" more   \
+    ") {\n  %zero = const 0 : f32[3,7]\n  %x = transpose %y perm=[1,0,2]\n"
+#define INPUTS(gates) "%v: f32[3,4], %w: f32[" gates ",4], %u: f32[" gates ",7], %b: f32[" gates "]"
+#define TAKE(index)   "  }\n  %r = get %s index=" index "\n  return %r\n}\n"
+#define SUM                                                                                        \
+    "    %p = matmul %v, %w over=[[1],[1]]\n    %q = matmul %h, %u over=[[1],[1]]\n    %pq = add " \
+    "%p, %q\n"
+
+#define LSTM_SCAN                                                                                  \
+    "  %s = scan %zero, %zero, %x, %w, %u, %b carry=2 step=1 trip=5 (%h: f32[3,7], %c: "           \
+    "f32[3,7], " INPUTS("28") ") {\n"
+#define LSTM_Z SUM "    %bb = broadcast %b axes=[0] : f32[3,28]\n    %z = add %pq, %bb\n"
+#define LSTM_GATES(i, f, n, o)                                                                     \
+    "    %z0 = slice %z lo=[0," i                                                                  \
+    "] : f32[3,7]\n    %i = sigmoid %z0\n    %z1 = slice %z lo=[0," f                              \
+    "] : f32[3,7]\n    %f = sigmoid %z1\n"                                                         \
+    "    %z2 = slice %z lo=[0," n "] : f32[3,7]\n    %n = tanh %z2\n    %z3 = slice %z lo=[0," o   \
+    "] : f32[3,7]\n    %o = sigmoid %z3\n"
+#define LSTM_STATE                                                                                 \
+    "    %in = mul %i, %n\n    %fc = mul %f, %c\n    %c1 = add %fc, %in\n    %t = tanh %c1\n    "  \
+    "%h1 = mul %o, %t\n"
+#define LSTM_CELL LSTM_Z LSTM_GATES("0", "7", "14", "21") LSTM_STATE
+#define LSTM      GIVEN("28", "") LSTM_SCAN LSTM_CELL
+#define ALL       "    return %h1, %c1, %h1\n"
+
+#define GRU_SCAN                                                                                   \
+    "  %s = scan %zero, %x, %w, %u, %b, %m carry=1 step=1 trip=5 (%h: f32[3,7], " INPUTS(          \
+        "21") ", %m: f32[7]) {\n"
+#define GRU_Z                                                                                      \
+    "    %p = matmul %v, %w over=[[1],[1]]\n    %bb = broadcast %b axes=[0] : f32[3,21]\n    %zx " \
+    "= add %p, %bb\n    %zh = matmul %h, %u over=[[1],[1]]\n"
+#define GRU_GATES                                                                                  \
+    "    %x0 = slice %zx lo=[0,0] : f32[3,7]\n    %h0 = slice %zh lo=[0,0] : f32[3,7]\n    %a0 = " \
+    "add %x0, %h0\n    %r = sigmoid %a0\n"                                                         \
+    "    %x1 = slice %zx lo=[0,7] : f32[3,7]\n    %k1 = slice %zh lo=[0,7] : f32[3,7]\n    %a1 = " \
+    "add %k1, %x1\n    %g = sigmoid %a1\n"                                                         \
+    "    %x2 = slice %zx lo=[0,14] : f32[3,7]\n    %h2 = slice %zh lo=[0,14] : f32[3,7]\n    %mm " \
+    "= broadcast %m axes=[0] : f32[3,7]\n"
+#define GRU_STATE                                                                                  \
+    "    %one = const 1 : f32[3,7]\n    %rest = sub %one, %g\n    %new = mul %rest, %n\n    %old " \
+    "= mul %g, %h\n    %h1 = add %new, %old\n"
+#define GRU_CELL                                                                                   \
+    GRU_Z GRU_GATES "    %hm = add %h2, %mm\n    %rh = mul %r, %hm\n    %a2 = add %x2, %rh\n    "  \
+                    "%n = tanh %a2\n" GRU_STATE
+#define GRU_GIVEN(more) GIVEN("21", ", %m: f32[7]" more)
+
+#define TANH_SCAN                                                                                  \
+    "  %s = scan %zero, %x, %w, %u, %b carry=1 step=1 trip=5 (%h: f32[3,7], " INPUTS("7") ") {\n"
+#define TANH_CELL                                                                                  \
+    SUM "    %bb = broadcast %b axes=[0] : f32[3,7]\n    %z = add %bb, %pq\n    %h1 = tanh %z\n"
+#define TANH GIVEN("7", "") TANH_SCAN TANH_CELL
+
+static const char no_cell[] = "its cell is no LSTM, GRU or tanh RNN of a library";
+
+static const Case layers[] = {
+    { LSTM ALL TAKE("2"), "lstm of 5 x 3 x 4 to 7, all states" },
+    { LSTM ALL TAKE("0"), "lstm of 5 x 3 x 4 to 7, the last state" },
+    { LSTM "    return %h1, %c1\n" TAKE("0"), "lstm of 5 x 3 x 4 to 7, the last state" },
+    { LSTM ALL "  }\n  %a = get %s index=2\n  %r = transpose %a perm=[1,0,2]\n  return %r\n}\n",
+      "lstm of 5 x 3 x 4 to 7, all states, rows first" },
+    { GRU_GIVEN("") GRU_SCAN GRU_CELL "    return %h1, %h1\n" TAKE("1"),
+      "gru of 5 x 3 x 4 to 7, all states" },
+    { GRU_GIVEN("") GRU_SCAN GRU_CELL "    return %h1\n" TAKE("0"),
+      "gru of 5 x 3 x 4 to 7, the last state" },
+    { TANH "    return %h1, %h1\n" TAKE("1"), "tanh rnn of 5 x 3 x 4 to 7, all states" },
+    { TANH "    return %h1\n" TAKE("0"), "tanh rnn of 5 x 3 x 4 to 7, the last state" },
+    /* rows first in memory, with all states steps first, rows first, and the last alone */
+    { X_ROWS("28", "") LSTM_SCAN LSTM_CELL ALL TAKE("2"), "lstm of 5 x 3 x 4 to 7, all states" },
+    { X_ROWS("28", "") LSTM_SCAN LSTM_CELL ALL
+      "  }\n  %a = get %s index=2\n  %r = transpose %a perm=[1,0,2]\n  return %r\n}\n",
+      "lstm of 5 x 3 x 4 to 7, all states, rows first" },
+    { X_ROWS("21", ", %m: f32[7]") GRU_SCAN GRU_CELL "    return %h1\n" TAKE("0"),
+      "gru of 5 x 3 x 4 to 7, the last state" },
+    /* a part of something wider, as x, weights and biases; two biases */
+    { "graph (%y: f32[5,3,6], %ww: f32[30,9], %u: f32[28,7], %b2: f32[40]) {\n"
+      "  %zero = const 0 : f32[3,7]\n  %x = slice %y lo=[0,0,1] : f32[5,3,4]\n"
+      "  %w = slice %ww lo=[2,3] : f32[28,4]\n  %b = slice %b2 lo=[5] : f32[28]\n" LSTM_SCAN
+          LSTM_CELL ALL TAKE("2"),
+      "lstm of 5 x 3 x 4 to 7, all states" },
+    { "graph (%x: f32[5,3,4], %w: f32[28,4], %u: f32[28,7], %b1: f32[28], %b2: f32[28]) {\n"
+      "  %zero = const 0 : f32[3,7]\n  %b = add %b1, %b2\n" LSTM_SCAN LSTM_CELL ALL TAKE("2"),
+      "lstm of 5 x 3 x 4 to 7, all states" },
+    { "graph (%x: f32[5,3,4], %w: f32[7,4], %u: f32[7,7], %b1: f32[7], %b2: f32[7]) {\n"
+      "  %zero = const 0 : f32[3,7]\n  %b = add %b1, %b2\n" TANH_SCAN TANH_CELL
+      "    return %h1\n" TAKE("0"),
+      "tanh rnn of 5 x 3 x 4 to 7, the last state" },
+    { "graph (%x: f32[5,3,4], %w: f32[21,4], %u: f32[21,7], %b: f32[21], %m2: f32[21]) {\n"
+      "  %zero = const 0 : f32[3,7]\n  %m = slice %m2 lo=[14] : f32[7]\n" GRU_SCAN GRU_CELL
+      "    return %h1\n" TAKE("0"),
+      "gru of 5 x 3 x 4 to 7, the last state" },
+    /* sums and products the other way round, the terms grouped otherwise */
+    { GIVEN("28", "") LSTM_SCAN
+      "    %p = matmul %v, %w over=[[1],[1]]\n    %q = matmul %h, %u over=[[1],[1]]\n"
+      "    %bb = broadcast %b axes=[0] : f32[3,28]\n    %qb = add %bb, %q\n    %z = add %qb, "
+      "%p\n" LSTM_GATES("0", "7", "14", "21") "    %in = mul %n, %i\n    %fc = mul %c, %f\n    %c1 "
+                                              "= add %in, %fc\n    %t = tanh %c1\n"
+                                              "    %h1 = mul %t, %o\n" ALL TAKE("2"),
+      "lstm of 5 x 3 x 4 to 7, all states" },
+    { GRU_GIVEN("") GRU_SCAN GRU_Z GRU_GATES
+      "    %hm = add %mm, %h2\n    %rh = mul %hm, %r\n    %a2 = add %rh, %x2\n    %n = tanh %a2\n"
+      "    %one = const 1 : f32[3,7]\n    %rest = sub %one, %g\n    %new = mul %n, %rest\n"
+      "    %old = mul %h, %g\n    %h1 = add %old, %new\n    return %h1, %h1\n" TAKE("1"),
+      "gru of 5 x 3 x 4 to 7, all states" },
+    /* one step of one row of one number */
+    { "graph (%x: f32[1,1,1], %w: f32[1,1], %u: f32[1,1], %b: f32[1]) {\n"
+      "  %zero = const 0 : f32[1,1]\n"
+      "  %s = scan %zero, %x, %w, %u, %b carry=1 step=1 trip=1 (%h: f32[1,1], %v: f32[1,1], "
+      "%w: f32[1,1], %u: f32[1,1], %b: f32[1]) {\n" SUM
+      "    %bb = broadcast %b axes=[0] : f32[1,1]\n    %z = add %pq, %bb\n    %h1 = tanh %z\n"
+      "    return %h1\n" TAKE("0"),
+      "tanh rnn of 1 x 1 x 1 to 1, the last state" },
+    /* a training forward, by all its results or by one */
+    { LSTM "    return %h1, %c1, %h1, %i, %f\n  }\n  %r = get %s index=2\n  %k = get %s index=3\n"
+           "  return %r, %k\n}\n",
+      "it saves its gates, which the library keeps to itself" },
+    { LSTM "    return %h1, %c1, %c\n" TAKE("0"),
+      "it saves its gates, which the library keeps to itself" },
+    /* other cells: gates in another order, reset before the product, u and 1 - u exchanged */
+    { GIVEN("28", "") LSTM_SCAN LSTM_Z LSTM_GATES("7", "0", "14", "21") LSTM_STATE ALL TAKE("2"),
+      no_cell },
+    { GIVEN("28", "") LSTM_SCAN LSTM_Z LSTM_GATES("0", "7", "14", "14") LSTM_STATE ALL TAKE("2"),
+      no_cell },
+    { GIVEN("28", "") LSTM_SCAN LSTM_Z LSTM_GATES(
+          "0", "7", "14", "21") "    %in = mul %i, %n\n    %fc = mul %f, %c\n    %c1 = sub %fc, "
+                                "%in\n    %t = tanh %c1\n"
+                                "    %h1 = mul %o, %t\n" ALL TAKE("2"),
+      no_cell },
+    { GRU_GIVEN("") GRU_SCAN GRU_Z GRU_GATES "    %rh = mul %r, %h2\n    %hm = add %rh, %mm\n    "
+                                             "%a2 = add %x2, %hm\n    %n = tanh %a2\n" GRU_STATE
+                                             "    return %h1\n" TAKE("0"),
+      no_cell },
+    { GRU_GIVEN("") GRU_SCAN GRU_Z GRU_GATES
+      "    %hm = add %h2, %mm\n    %rh = mul %r, %hm\n    %a2 = add %x2, %rh\n    %n = tanh %a2\n"
+      "    %one = const 1 : f32[3,7]\n    %rest = sub %one, %g\n    %new = mul %g, %n\n"
+      "    %old = mul %rest, %h\n    %h1 = add %new, %old\n    return %h1\n" TAKE("0"),
+      no_cell },
+    { GIVEN("7", "") TANH_SCAN SUM "    %h1 = tanh %pq\n    return %h1\n" TAKE("0"), no_cell },
+    { GIVEN("7", "") TANH_SCAN SUM
+      "    %bb = broadcast %b axes=[0] : f32[3,7]\n    %z = add %pq, %bb\n"
+      "    %zz = add %z, %bb\n    %h1 = tanh %zz\n    return %h1\n" TAKE("0"),
+      no_cell },
+    /* what else is none */
+    { GIVEN("7", ", %h0: f32[3,7]") "  %s = scan %h0, %x, %w, %u, %b carry=1 step=1 trip=5 (%h: "
+                                    "f32[3,7], " INPUTS("7") ") {\n" TANH_CELL
+                                                             "    return %h1\n" TAKE("0"),
+      "it starts from a state that is given" },
+    { GIVEN("7", "") "  %s = scan %zero, %x, %w, %u, %b carry=1 step=1 trip=5 reverse=1 (%h: "
+                     "f32[3,7], " INPUTS("7") ") {\n" TANH_CELL "    return %h1\n" TAKE("0"),
+      "it runs from the last step to the first" },
+    { LSTM ALL TAKE("1"), "the cell's state is wanted" },
+    { LSTM ALL "  }\n  %r = get %s index=0\n  %a = get %s index=2\n  return %r, %a\n}\n",
+      "it has several results" },
+    { LSTM ALL "  }\n  %a = get %s index=0\n  %r = tanh %a\n  return %r\n}\n",
+      "more is computed than a layer" },
+    { "graph (%y: f32[5,3,4], %w: f32[7,4], %u: f32[7,7], %b: f32[7]) {\n"
+      "  %zero = const 0 : f32[3,7]\n  %x = exp %y\n" TANH_SCAN TANH_CELL
+      "    return %h1\n" TAKE("0"),
+      "an operand is computed" },
+    { "graph (%y: f32[5,3,7], %w: f32[7,7], %u: f32[7,7], %b: f32[7]) {\n"
+      "  %zero = const 0 : f32[3,7]\n"
+      "  %k = scan %zero, %y, %w, %u, %b carry=1 step=1 trip=5 (%h: f32[3,7], %v: f32[3,7], "
+      "%w: f32[7,7], %u: f32[7,7], %b: f32[7]) {\n" TANH_CELL "    return %h1, %h1\n  }\n"
+      "  %x = get %k index=1\n"
+      "  %s = scan %zero, %x, %w, %u, %b carry=1 step=1 trip=5 (%h: f32[3,7], %v: f32[3,7], "
+      "%w: f32[7,7], %u: f32[7,7], %b: f32[7]) {\n" TANH_CELL "    return %h1\n" TAKE("0"),
+      "it has several scans" },
+};
+
+static void layers_are_found(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++)
+        check_case(&layers[i]);
+}
+
 /* Text of a product of tensors whose axes of each kind stand in any order. */
 static void random_product(Rng *r, Strbuf *b)
 {
@@ -425,6 +607,29 @@ static void no_engine_is_a_refusal_too(void **state)
     arena_free(arena);
 }
 
+static void no_layer_is_a_refusal_too(void **state)
+{
+    static const char text[] =
+        "graph (%x: f32[5,3,4], %w: f32[13,4], %u: f32[13,13], %b: f32[13]) {\n"
+        "  %zero = const 0 : f32[3,13]\n"
+        "  %s = scan %zero, %x, %w, %u, %b carry=1 step=1 trip=5 (%h: f32[3,13], %v: f32[3,4], "
+        "%w: f32[13,4], %u: f32[13,13], %b: f32[13]) {\n" SUM
+        "    %bb = broadcast %b axes=[0] : f32[3,13]\n    %z = add %pq, %bb\n    %h1 = tanh %z\n"
+        "    return %h1\n" TAKE("0");
+    Arena *arena = arena_new();
+    Ctx cx;
+    Graph *g;
+    double worst;
+    (void)state;
+    ctx_init(&cx);
+    assert_int_equal(graph_parse(&cx, arena, "refused", text, &g), ST_OK);
+    const LibraryCall *call = call_find(arena, g, NULL);
+    assert_non_null(call);
+    assert_int_equal(call_run(&cx, arena, call, 1, &worst), ST_ENV);
+    assert_string_equal(cx.msg, "cudnnSetRNNDescriptor_v8: CUDNN_STATUS_NOT_SUPPORTED (3000)");
+    arena_free(arena);
+}
+
 static void a_library_has_a_name(void **state)
 {
     char name[64];
@@ -441,6 +646,7 @@ int main(void)
         cmocka_unit_test(products_are_found),         cmocka_unit_test(random_products_are_right),
         cmocka_unit_test(convolutions_are_found),     cmocka_unit_test(a_refusal_says_why),
         cmocka_unit_test(no_engine_is_a_refusal_too), cmocka_unit_test(a_library_has_a_name),
+        cmocka_unit_test(layers_are_found),           cmocka_unit_test(no_layer_is_a_refusal_too),
     };
     return cmocka_run_group_tests(tests, open_libraries, close_libraries);
 }

@@ -153,6 +153,17 @@ static void cudnn_assertions(Strbuf *b)
     SIZE(cudnnBackendHeurMode_t)
     SIZE(cudnnBackendNumericalNote_t)
     SIZE(cudnnBackendDescriptor_t)
+    SIZE(cudnnMathType_t)
+    SIZE(cudnnForwardMode_t)
+    SIZE(cudnnRNNAlgo_t)
+    SIZE(cudnnRNNMode_t)
+    SIZE(cudnnRNNBiasMode_t)
+    SIZE(cudnnDirectionMode_t)
+    SIZE(cudnnRNNInputMode_t)
+    SIZE(cudnnRNNDataLayout_t)
+    SIZE(cudnnRNNDescriptor_t)
+    SIZE(cudnnRNNDataDescriptor_t)
+    SIZE(cudnnDropoutDescriptor_t)
 }
 
 /* ------------------------------------------------------------ the toolkit */

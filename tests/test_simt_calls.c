@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Library calls in a program, on the host in a GPU's place: they stand in the step's graph as
- * graphs of their own, their edges are enough, models train as they should (also on the device that
- * GTC_GPU_DEVICE names), and a call that fails is refused aloud or ends in an error. */
+ * graphs of their own, their edges are enough, models train and predict as they should (also on the
+ * device that GTC_GPU_DEVICE names), and a call that fails is refused aloud or ends in an error. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,11 +24,14 @@ typedef struct Trained {
     const char *path;
     GtcMode mode;
     int calls; /* at least */
+    BuildKind kind;
 } Trained;
 
 static const Trained trained[] = {
     { "bench/nets/behcnn.json", GTC_EAGER, 11 },
     { "models/behaviour_transformer.json", GTC_DEFAULT, 3 },
+    { "bench/nets/cnnlstm.json", GTC_DEFAULT, 2, BUILD_PREDICT },
+    { "bench/nets/gru.json", GTC_EAGER, 1, BUILD_PREDICT },
 };
 
 static void model_agrees(void **state)
@@ -41,7 +44,7 @@ static void model_agrees(void **state)
     Zoo z;
     zoo_open(&z, c, c->own ? c->own : "optimizer.eps=1e-3");
     const ReferenceOptions ro = { .steps = 3, .seed = 12, .init = zoo_init, .init_arg = &z };
-    Reference *ref = reference_new(&z.cx, zoo_graph(&z, c, BUILD_TRAIN), &ro);
+    Reference *ref = reference_new(&z.cx, zoo_graph(&z, c, m->kind), &ro);
     const ProgramCheck pc = { .mode = m->mode,
                               .threads = 1,
                               .device = device ? device : "simt",

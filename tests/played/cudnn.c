@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A cuDNN for tests: the calls of runtime/cudnn_dl.h on the host, at once.  Descriptors keep what
+/* A cuDNN for tests: the calls of runtime/cudnn_dl.h on the host, at once; recurrent layers are in
+ * cudnn_rnn.c.  Descriptors keep what
  * they are given and refuse what is missing or of the wrong type.  The heuristic names three
  * engines: the first has tensor cores, the second takes nothing, the third computes; for 13 results
  * there is the first only. */
@@ -81,7 +82,7 @@ cudnnStatus_t cudnnDestroyTensorDescriptor(cudnnTensorDescriptor_t d)
 cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t d, cudnnDataType_t type, int n,
                                          const int *dim, const int *stride)
 {
-    if (type != CUDNN_DATA_FLOAT || n < 4 || n > DIMS)
+    if (type != CUDNN_DATA_FLOAT || n < 3 || n > DIMS)
         return FAILED;
     d->n = n;
     for (int i = 0; i < n; i++) {
@@ -89,6 +90,18 @@ cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t d, cudnnDataTyp
         d->stride[i] = stride[i];
         if (dim[i] < 1 || stride[i] < 1)
             return FAILED;
+    }
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnGetTensorNdDescriptor(const cudnnTensorDescriptor_t d, int most,
+                                         cudnnDataType_t *type, int *n, int *dim, int *stride)
+{
+    *type = CUDNN_DATA_FLOAT;
+    *n = d->n;
+    for (int i = 0; i < d->n && i < most; i++) {
+        dim[i] = d->dim[i];
+        stride[i] = d->stride[i];
     }
     return CUDNN_STATUS_SUCCESS;
 }
@@ -115,6 +128,20 @@ cudnnStatus_t cudnnTransformTensor(cudnnHandle_t h, const void *alpha,
         ((float *)y)[b] = ((const float *)x)[a];
     }
     return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnSetTensor(cudnnHandle_t h, const cudnnTensorDescriptor_t d, void *y,
+                             const void *value)
+{
+    int64_t reach = 1;
+    for (int i = d->n - 1; i >= 0; i--) {
+        if (d->dim[i] > 1 && d->stride[i] != reach)
+            return FAILED; /* it can more, and nobody asks for it */
+        reach *= d->dim[i];
+    }
+    for (int64_t i = 0; i < reach; i++)
+        ((float *)y)[i] = *(const float *)value;
+    return h ? CUDNN_STATUS_SUCCESS : FAILED;
 }
 
 /* ------------------------------------------------------------ descriptors */
