@@ -71,6 +71,8 @@ static Ref inside(Grow *w, Op op, Ref x)
 
 static Ref elementwise(Grow *w, Op op, Type of, int n)
 {
+    if (op == OP_stop_gradient && w->outer) /* where slope_check could not hold it still */
+        return REF_NONE;
     Ref arg[3];
     const int nargs = op_info[op].nargs;
     for (int i = 0; i < nargs; i++)
