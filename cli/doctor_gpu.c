@@ -29,7 +29,7 @@ static const char model_text[] =
     "  \"optimizer\": { \"type\": \"adam\", \"learning_rate\": 0.01 },\n"
     "  \"train\": { \"clip_norm\": 1.0, \"seed\": 3, \"batch_size\": 16 } }\n";
 
-enum { MOST = 48, STEPS = 5, VERIFIED_BATCH = 4 };
+enum { MOST = 48, STEPS = 5, VERIFIED_BATCH = 4, VERIFIED_STEPS = 3 };
 
 static void put_check(Cli *c, const GtcCheck *k)
 {
@@ -95,7 +95,7 @@ static Status check_losses(Cli *c, const Model *m, const Data *data, GtcDevice *
 static Status check_kernels(Cli *c, const Model *m, const Data *data, GtcDevice *d, GtcCheck *out)
 {
     const GtcOptions opt = { .mode = GTC_DEFAULT };
-    const VerifyWork work = { m, data_shape(data), d, &opt, VERIFIED_BATCH };
+    const VerifyWork work = { m, data_shape(data), d, &opt, VERIFIED_BATCH, VERIFIED_STEPS };
     VerifyReport r;
     TRY(verify_model(&c->cx, &work, &r));
     *out = (GtcCheck){ .name = "kernels", .ok = r.wrong == 0 };

@@ -5,14 +5,16 @@
 #include "models/json.h"
 #include "train/verify.h"
 
-enum { SMALL_BATCH = 4, SMALLER_BATCH = 2, MANY_PARAMS = 1000000 };
+/* What is checked without --full: rows and steps, and of a model with many parameters. */
+enum { ROWS = 4, STEPS = 3, MANY_PARAMS = 1000000, FEWER_ROWS = 2, FEWER_STEPS = 2 };
 
-static void say(const Work *w, const VerifyReport *r, int batch)
+static void say(const Work *w, const VerifyReport *r, int batch, int steps)
 {
     const double percent = r->elements ? 100. / (double)r->elements : 0;
-    printf("%s: %s: %lld tensors of %lld elements, %lld kernels alone, batches of %d\n",
+    printf("%s: %s: %lld tensors of %lld elements, %lld kernels alone, %d steps of %d "
+           "rows\n",
            w->model->name, r->wrong ? "WRONG" : "ok", (long long)r->checked, (long long)r->elements,
-           (long long)r->kernels, batch);
+           (long long)r->kernels, steps, batch);
     printf("largest error %.3f of its bound, RMSE %.3f of its bound; %.2f %% undecided, %.2f %% "
            "loose\n",
            r->worst, r->worst_rmse, percent * (double)r->undecided, percent * (double)r->loose);
@@ -45,8 +47,9 @@ static void to_json(const VerifyReport *r, Strbuf *out)
     strbuf_add(out, "}}");
 }
 
-/* Rows enough for what goes over a batch, and few enough to wait for the evaluator. */
-static Status small_batch(Cli *c, const Work *w, int *out)
+/* Rows enough for what goes over a batch, and few enough to wait for the evaluator; as the last
+ * step has a row less, two steps are the least. */
+static Status be_brief(Cli *c, const Work *w, VerifyWork *out)
 {
     LayerInfo *layer;
     int n;
@@ -56,29 +59,30 @@ static Status small_batch(Cli *c, const Work *w, int *out)
     for (int i = 0; status == ST_OK && i < n; i++)
         params += layer[i].params;
     arena_free(arena);
-    *out = params > MANY_PARAMS ? SMALLER_BATCH : SMALL_BATCH;
+    const int rows = params > MANY_PARAMS ? FEWER_ROWS : ROWS;
+    out->steps = params > MANY_PARAMS ? FEWER_STEPS : STEPS;
+    out->batch = out->batch < rows ? out->batch : rows;
     return status;
 }
 
 static Status verify(Cli *c, Work *w)
 {
     VerifyReport r;
-    int few;
     TRY(work_open_model(c, w, c->o->arg));
     TRY(work_open_shape(c, w));
     TRY(work_open_device(c, w));
-    const int own = w->model->train.batch_size;
-    TRY(small_batch(c, w, &few));
-    const bool small = !options_flag(c->o, OPT_full) && own > few;
-    const VerifyWork work = { .model = w->model,
-                              .shape = w->shape,
-                              .device = w->device,
-                              .options = &w->opt,
-                              .batch = small ? few : own };
+    VerifyWork work = { .model = w->model,
+                        .shape = w->shape,
+                        .device = w->device,
+                        .options = &w->opt,
+                        .batch = w->model->train.batch_size,
+                        .steps = STEPS };
+    if (!options_flag(c->o, OPT_full))
+        TRY(be_brief(c, w, &work));
     TRY(verify_model(&c->cx, &work, &r));
     to_json(&r, &c->json);
     if (cli_talks(c))
-        say(w, &r, work.batch);
+        say(w, &r, work.batch, work.steps);
     if (r.wrong == 0)
         return ST_OK;
     c->json_says_why = true;

@@ -3,7 +3,7 @@
  *
  * Three programs are checked, as they would be compiled to train and to predict:
  *
- *     training    three steps, the last one with a row less than the batch: the loss, what else the
+ *     training    some steps, the last one with a row less than the batch: the loss, what else the
  *                 step gives, and every parameter and optimizer state after each step, of which
  *                 each begins with what the one before left
  *     gradients   one step that gives the gradient of every parameter as well
@@ -30,28 +30,32 @@
 #include "ir/text.h"
 #include "train/verify_op.h"
 
-enum { STEPS = 3 };
-
 typedef struct Part {
     const char *name;
     BuildKind kind;
     bool gradients; /* are outputs too */
-    int steps;
+    bool many;      /* steps, each with what the one before left, and not one */
 } Part;
 
 static const Part parts[] = {
-    { "training", BUILD_TRAIN, false, STEPS },
-    { "gradients", BUILD_TRAIN, true, 1 },
-    { "prediction", BUILD_PREDICT, false, 1 },
+    { "training", BUILD_TRAIN, false, true },
+    { "gradients", BUILD_TRAIN, true, false },
+    { "prediction", BUILD_PREDICT, false, false },
 };
 enum { NPARTS = sizeof parts / sizeof *parts };
 
 /* ------------------------------------------------------------ what a step is given */
 
+static int steps_of(const Verify *v, const Part *part)
+{
+    gtc_assert(v->work->steps > 0, "verify: no step of training");
+    return part->many ? v->work->steps : 1;
+}
+
 static int rows_of(const Verify *v, const Part *part, int step)
 {
     const int batch = v->work->batch;
-    return part->steps > 1 && step == part->steps - 1 && batch > 1 ? batch - 1 : batch;
+    return part->many && step == steps_of(v, part) - 1 && batch > 1 ? batch - 1 : batch;
 }
 
 static double random_value(const Verify *v, const char *name, DType dt, Rng *rng)
@@ -76,7 +80,7 @@ static void fill_batch(const Verify *v, const Part *part, int step, const Node *
     if (strcmp(n->name, "rows") == 0)
         t->at[0] = rows;
     else if (strcmp(n->name, "lr") == 0)
-        t->at[0] = round_to(t->type.dt, model_learning_rate(v->work->model, step, STEPS));
+        t->at[0] = round_to(t->type.dt, model_learning_rate(v->work->model, step, v->work->steps));
     else if (strcmp(n->name, "row0") == 0)
         t->at[0] = 0;
     else
@@ -276,7 +280,7 @@ static Status check_step(Run *w, int step)
 static Status run_steps(Run *w)
 {
     Verify *v = w->v;
-    for (int step = 0; step < w->part->steps; step++) {
+    for (int step = 0; step < steps_of(v, w->part); step++) {
         TRY(give_inputs(w, step));
         if (step == 0) /* so that a wrong kernel is named before what it spoils */
             TRY(check_kernels(w));

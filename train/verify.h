@@ -12,6 +12,7 @@ typedef struct VerifyWork {
     GtcDevice *device;
     const GtcOptions *options;
     int batch; /* rows of a step; the last step has a row less, when it can */
+    int steps; /* of training */
 } VerifyWork;
 
 typedef struct VerifyReport {
