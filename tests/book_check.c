@@ -21,9 +21,15 @@ typedef struct Element { /* of a parameter, in one step */
 } Element;
 typedef void BookFn(const OptimizerConfig *o, Element *e);
 
+/* Without decay nothing is added, not 0 times the parameter, which may be infinite. */
+static double decay_of(const Element *e)
+{
+    return e->decay != 0 ? e->decay * e->p : 0;
+}
+
 static void book_sgd(const OptimizerConfig *o, Element *e)
 {
-    double d = e->g + e->decay * e->p;
+    double d = e->g + decay_of(e);
     if (o->momentum > 0) {
         e->a = o->momentum * e->a + d;
         d = o->nesterov ? d + o->momentum * e->a : e->a;
@@ -42,18 +48,18 @@ static void moments(const OptimizerConfig *o, Element *e, double g)
 
 static void book_adam(const OptimizerConfig *o, Element *e)
 {
-    moments(o, e, e->g + e->decay * e->p);
+    moments(o, e, e->g + decay_of(e));
 }
 
 static void book_adamw(const OptimizerConfig *o, Element *e)
 {
-    e->p -= e->lr * e->decay * e->p;
+    e->p -= e->lr * decay_of(e);
     moments(o, e, e->g);
 }
 
 static void book_rmsprop(const OptimizerConfig *o, Element *e)
 {
-    const double g = e->g + e->decay * e->p;
+    const double g = e->g + decay_of(e);
     e->a = o->alpha * e->a + (1 - o->alpha) * g * g;
     double d = g / (sqrt(e->a) + o->eps);
     if (o->momentum > 0)
@@ -63,7 +69,7 @@ static void book_rmsprop(const OptimizerConfig *o, Element *e)
 
 static void book_adagrad(const OptimizerConfig *o, Element *e)
 {
-    const double g = e->g + e->decay * e->p;
+    const double g = e->g + decay_of(e);
     e->a += g * g;
     e->p -= e->lr / (1 + (double)e->t * o->lr_decay) * g / (sqrt(e->a) + o->eps);
 }
@@ -71,7 +77,7 @@ static void book_adagrad(const OptimizerConfig *o, Element *e)
 static void book_lion(const OptimizerConfig *o, Element *e)
 {
     const double mix = o->beta1 * e->a + (1 - o->beta1) * e->g;
-    e->p -= e->lr * e->decay * e->p;
+    e->p -= e->lr * decay_of(e);
     e->p -= e->lr * (mix > 0 ? 1 : mix < 0 ? -1 : 0);
     e->a = o->beta2 * e->a + (1 - o->beta2) * e->g;
 }
