@@ -22,7 +22,10 @@
  *
  * Eight samples decide as the reference does.  Eight others, where a decision is open, take the one
  * answer in four of them and the other in the rest, in one of the 70 ways there are to choose four
- * of eight, so that what hangs on a decision shows in its spread and none goes unseen. */
+ * of eight, so that what hangs on a decision shows in its spread and none goes unseen.  Both copies
+ * take the same one: what is decided, or the number that it is decided by, is stored for all who ask.
+ * (Softmax divides exp(x - m) by its sum, with m rounded down: m and m - 1 serve as well, but not one
+ * above and the other below.) */
 #include <math.h>
 #include <string.h>
 
@@ -72,9 +75,9 @@ static int copy_read(const BoundCall *c, uint32_t i, int copy, int sample)
 }
 
 /* Half of the samples, in a way of the element's own. */
-static unsigned half_of_samples(Ref node, int copy, int64_t i)
+static unsigned half_of_samples(Ref node, int64_t i)
 {
-    uint64_t h = mix(((uint64_t)node << 40) + ((uint64_t)copy << 39) + (uint64_t)i);
+    uint64_t h = mix(((uint64_t)node << 40) + (uint64_t)i);
     unsigned set = 0;
     for (int left = ORACLE_SAMPLES, want = ORACLE_SAMPLES / 2; left > 0; left--) {
         h = mix(h + 0x9e3779b97f4a7c15);
@@ -200,7 +203,7 @@ static void go_either_way(BoundCall *c, Bounded *out)
         if (isnan(other))
             continue;
         for (int copy = 0; copy < COPIES; copy++) {
-            const unsigned half = half_of_samples(c->self, copy, i);
+            const unsigned half = half_of_samples(c->self, i);
             for (int k = 1; k < ORACLE_SAMPLES; k++)
                 out->sample[copy][SPAN_ALL][k].at[i] = half >> k & 1 ? other : out->ref.at[i];
         }
