@@ -337,7 +337,7 @@ static Ref nn_attention(Grow *w, Type t, int n)
 
 static Ref nn_sort(Grow *w, Type t, int n)
 {
-    if (t.shape.rank == 0 || has_zero(&t.shape))
+    if (t.shape.rank == 0 || t.shape.rank == MAX_RANK || has_zero(&t.shape))
         return REF_NONE;
     const int axis = grow_below(w, t.shape.rank), how = grow_below(w, 3);
     const int64_t d = t.shape.dim[axis];
