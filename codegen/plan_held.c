@@ -17,8 +17,7 @@
  * memory and meetings go through one pipe of 32 words a clock, multiply-adds through one of 128; a
  * wide tile reads each word for more sums but has more to meet.  Batches of sums are kept smallest
  * first while registers last; what is left is read at every step, by the same threads, all of it if
- * need be.  No tile is
- * taken whose registers, by a rough count, are more than a thread may have.
+ * need be.  No tile is taken whose registers, by a rough count, are more than a thread may have.
  *
  * What comes from outside of the kernel at each step is read one step ahead, into registers, so
  * that nobody waits for memory.  The scan's maps give each thread the points that it ends with in
