@@ -99,14 +99,19 @@ static Status lay_apart(Apart *a, const GtcProgram *p)
     return ST_OK;
 }
 
-/* One group, and its arguments for the oracle. */
+/* One group, and its arguments for the oracle.  Of a fusion the body, whose outputs are taken one
+ * by one: an optimizer's kernel alone makes all the state of a model. */
 static Status lay_one(Apart *a, int kernel, Ref node)
 {
-    start_graph(a, a->fused->node[node].nargs);
-    TRY(add_group(a, kernel, node));
-    a->in = arena_array(a->v->arena, OracleTensor, a->g->ninput + 1);
-    for (uint32_t i = 0; i < a->g->ninput; i++)
-        a->in[i] = oracle_exact(a->v->arena, &a->value[a->from[i]]);
+    const Node *n = &a->fused->node[node];
+    start_graph(a, n->nargs);
+    if (n->op != OP_fusion)
+        TRY(add_group(a, kernel, node));
+    else
+        a->g = n->attr.fusion.body;
+    a->in = arena_array(a->v->arena, OracleTensor, n->nargs + 1);
+    for (uint32_t i = 0; i < n->nargs; i++)
+        a->in[i] = oracle_exact(a->v->arena, &a->value[n->arg[i]]);
     return ST_OK;
 }
 
