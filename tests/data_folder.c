@@ -79,16 +79,23 @@ Data *folder_open(Folder *f, const DataConfig *cfg, const DataFit *fit)
     return d;
 }
 
-void folder_fails(Folder *f, const DataConfig *cfg, int line, int col, const char *part)
+void folder_refuses(Folder *f, const DataConfig *cfg, Status code, const char *part)
 {
     const char *dirs[] = { f->dir };
     Data *d = NULL;
     f->cx.line = f->cx.col = 0;
     const Status s = data_open(&f->cx, cfg, dirs, 1, 7, NULL, &d);
-    if (s != ST_DATA || !strstr(f->cx.msg, part) || f->cx.line != line || f->cx.col != col)
-        fail_msg("wants %d:%d \"%s\", got %d %d:%d \"%s\"", line, col, part, s, f->cx.line,
-                 f->cx.col, f->cx.msg);
+    if (s != code || !strstr(f->cx.msg, part))
+        fail_msg("wants %d \"%s\", got %d %d:%d \"%s\"", code, part, s, f->cx.line, f->cx.col,
+                 f->cx.msg);
     assert_null(d);
+}
+
+void folder_fails(Folder *f, const DataConfig *cfg, int line, int col, const char *part)
+{
+    folder_refuses(f, cfg, ST_DATA, part);
+    if (f->cx.line != line || f->cx.col != col)
+        fail_msg("wants \"%s\" at %d:%d, got %d:%d", part, line, col, f->cx.line, f->cx.col);
 }
 
 void folder_fetch(Folder *f, const Data *d, Split s, int64_t i, void *x, void *y)

@@ -18,6 +18,8 @@ void folder_put(Folder *f, const char *name, const void *data, size_t n);
 void folder_put_text(Folder *f, const char *name, const char *text);
 
 Data *folder_open(Folder *f, const DataConfig *cfg, const DataFit *fit); /* has to work */
+/* Has to fail with this code and message. */
+void folder_refuses(Folder *f, const DataConfig *cfg, Status code, const char *part);
 /* Has to fail with ST_DATA, this message and position (0, 0: none). */
 void folder_fails(Folder *f, const DataConfig *cfg, int line, int col, const char *part);
 void folder_fetch(Folder *f, const Data *d, Split s, int64_t i, void *x, void *y);
