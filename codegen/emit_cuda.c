@@ -30,6 +30,8 @@ typedef struct Item { /* a top-level loop of a launch */
 typedef struct Cuda {
     Emit e;
     const char *index;    /* the type of indices */
+    const Item *item;     /* item[0 .. nitem) are those of the launch */
+    int nitem;
     int64_t from, blocks; /* of the item: the block it starts with, and how many it has */
     bool scratch;         /* a reduction over the block was met */
 } Cuda;
@@ -466,6 +468,39 @@ static const KBuf *buffer_of(const Kir *k, BufClass cls, uint32_t arg)
     return NULL;
 }
 
+enum { LOADS = 1, STORES = 2 };
+
+static int uses(const Emit *e, const KNode *n, BufId buf)
+{
+    int found = 0;
+    for (; n && found != (LOADS | STORES); n = n->next) {
+        if (is_access(n) && n->buf == buf)
+            found |= n->op == K_LOAD || n->op == K_LOAD4 ? LOADS : STORES;
+        if (n->op != K_LOOP || loop_count(e, n))
+            found |= uses(e, n->body, buf);
+    }
+    return found;
+}
+
+/* What the launch does with it. */
+static int launch_uses(const Cuda *c, const KBuf *b)
+{
+    int found = 0;
+    for (int i = 0; i < c->nitem; i++) {
+        KNode one = *c->item[i].loop;
+        one.next = NULL;
+        found |= uses(&c->e, &one, (BufId)(b - c->e.k->buf));
+    }
+    return found;
+}
+
+/* What a launch both stores and loads its threads may hand to each other across a barrier, and to a
+ * compiler `restrict` says that no barrier changes it: it would repeat what it knew. */
+static const char *restrict_of(const Cuda *c, const KBuf *b)
+{
+    return b->aliased || launch_uses(c, b) == (LOADS | STORES) ? "" : "__restrict__ ";
+}
+
 static const char *const UNTYPED = "gtc_u8";
 
 static void put_parameters(const Cuda *c, bool entry)
@@ -479,8 +514,8 @@ static void put_parameters(const Cuda *c, bool entry)
         if (entry)
             strbuf_printf(out, "*(%s%s *const *)a[%u], ", in ? "const " : "", type, i);
         else if (b)
-            strbuf_printf(out, "%s%s *%s%s, ", in ? "const " : "", type,
-                          b->aliased ? "" : "__restrict__ ", c->e.name[b - k->buf]);
+            strbuf_printf(out, "%s%s *%s%s, ", in ? "const " : "", type, restrict_of(c, b),
+                          c->e.name[b - k->buf]);
         else
             strbuf_printf(out, "%s%s *unused%u, ", in ? "const " : "", type, i);
     }
@@ -500,27 +535,13 @@ static void name_buffers(Emit *e)
     }
 }
 
-static bool uses(const Emit *e, const KNode *n, BufId buf)
-{
-    bool found = false;
-    for (; n && !found; n = n->next)
-        found = (is_access(n) && n->buf == buf) ||
-                ((n->op != K_LOOP || loop_count(e, n)) && uses(e, n->body, buf));
-    return found;
-}
-
 /* Workspace, shared memory and registers that the launch uses. */
-static void put_buffers(Emit *e, const Item *item, int nitem)
+static void put_buffers(Cuda *c)
 {
+    Emit *e = &c->e;
     for (uint32_t i = 0; i < e->k->nbuf; i++) {
         const KBuf *b = &e->k->buf[i];
-        bool used = false;
-        for (int j = 0; j < nitem && !used; j++) {
-            KNode one = *item[j].loop;
-            one.next = NULL;
-            used = uses(e, &one, (BufId)i);
-        }
-        if (!used || b->cls == BUF_IN || b->cls == BUF_OUT)
+        if (b->cls == BUF_IN || b->cls == BUF_OUT || !launch_uses(c, b))
             continue;
         const char *type = memory_type(b->dt);
         emit_line(e);
@@ -531,9 +552,9 @@ static void put_buffers(Emit *e, const Item *item, int nitem)
             strbuf_printf(e->out, "%s %s[%lld];\n", type, e->name[i], (long long)count);
             continue;
         }
-        strbuf_printf(e->out, "%s *const %s%s = (%s *)(%s + %lld);\n", type,
-                      b->aliased ? "" : "__restrict__ ", e->name[i], type,
-                      b->cls == BUF_SHARED ? "work" : "gtc_smem()", (long long)b->offset);
+        strbuf_printf(e->out, "%s *const %s%s = (%s *)(%s + %lld);\n", type, restrict_of(c, b),
+                      e->name[i], type, b->cls == BUF_SHARED ? "work" : "gtc_smem()",
+                      (long long)b->offset);
     }
 }
 
@@ -602,7 +623,9 @@ static void put_launch(Cuda *c, const char *entry, const Item *item, int nitem, 
     e->out = &body;
     c->from = 0;
     c->scratch = false;
-    put_buffers(e, item, nitem);
+    c->item = item;
+    c->nitem = nitem;
+    put_buffers(c);
     for (int i = 0; i < nitem; i++)
         put_item(c, &item[i], nitem == 1);
     e->out = out;

@@ -164,7 +164,7 @@ static void spell(const Check *c, int64_t smem, Strbuf *out)
     strbuf_printf(out,
                   "#define SMEM %lld\n"
                   "GTC_KERNEL(256) check(const float *__restrict__ x, float *__restrict__ y,\n"
-                  "                      float *__restrict__ work, gtc_u32 *__restrict__ counter)\n"
+                  "                      float *work, gtc_u32 *counter)\n"
                   "{\n    int t = gtc_tid(), i = gtc_bid() * 256 + t;\n",
                   (long long)smem);
     strbuf_add(out, c->body);

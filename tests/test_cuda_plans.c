@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The planner for GPUs takes every kernel of every zoo model: nothing is left to the last resort or
  * the interpreter, and no launch wants what no GPU has. */
+#include <ctype.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -95,9 +96,77 @@ static void as_many_blocks_make_a_name(void **state)
     arena_free(arena);
 }
 
+/* Is `name` [..] at that place of the text stored to? */
+static bool is_store(const char *text, const char *at)
+{
+    static const char four[] = "gtc_st_x4_at(&";
+    const size_t n = sizeof four - 1;
+    if ((size_t)(at - text) >= n && strncmp(at - n, "gtc_st_", 7) == 0)
+        return true;
+    const char *end = strchr(at, ']');
+    return end && strncmp(end, "] = ", 4) == 0;
+}
+
+/* Does the launch both store and load what that name points to? */
+static bool is_traded(const char *text, const char *name, size_t n)
+{
+    bool store = false, load = false;
+    for (const char *at = text; (at = strstr(at, name)) != NULL; at += n) {
+        if (at[n] != '[' || at[-1] == '_' || isalnum((unsigned char)at[-1]))
+            continue;
+        *(is_store(text, at) ? &store : &load) = true;
+    }
+    return store && load;
+}
+
+/* Counts the launches of a text, and in *traded pointers with `restrict` to what one both stores
+ * and loads. */
+static int find_traded(Arena *arena, const char *source, const char *kernel, int *traded)
+{
+    static const char head[] = "GTC_KERNEL(", promise[] = "__restrict__ ";
+    int n = 0;
+    for (const char *at = source; (at = strstr(at, head)) != NULL; n++) {
+        const char *end = strstr(at, "\n}\n");
+        assert_non_null(end);
+        char *text = arena_printf(arena, "%.*s", (int)(end - at), at);
+        for (const char *p = text; (p = strstr(p, promise)) != NULL;) {
+            p += sizeof promise - 1;
+            const size_t len = strspn(p, "abcdefghijklmnopqrstuvwxyz_0123456789");
+            const char *name = arena_printf(arena, "%.*s", (int)len, p);
+            if (is_traded(text, name, len)) {
+                print_error("%s: %s is stored and loaded, and has `restrict`\n", kernel, name);
+                ++*traded;
+            }
+        }
+        at = end;
+    }
+    return n;
+}
+
+/* What threads hand to each other is not hidden from a barrier: to a compiler that believes
+ * `restrict`, which the host's does not see, a load behind the barrier is one before it. */
+static void what_threads_share_is_not_restrict(void **state)
+{
+    int launches = 0, traded = 0;
+    (void)state;
+    for (int i = 0; i < zoo_cases; i++) {
+        Zoo z;
+        Kernel *k;
+        zoo_open(&z, &zoo_case[i], NULL);
+        const int n = cuda_kernels(&z.cx, z.arena, zoo_graph(&z, &zoo_case[i], BUILD_TRAIN), &k);
+        for (int j = 0; j < n; j++)
+            launches += find_traded(z.arena, k[j].source, k[j].name, &traded);
+        zoo_close(&z);
+    }
+    assert_true(launches > 100);
+    assert_int_equal(traded, 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(every_kernel_is_planned), cmocka_unit_test(every_feed_is_planned),
-                                        cmocka_unit_test(as_many_blocks_make_a_name) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(every_kernel_is_planned),
+                                        cmocka_unit_test(every_feed_is_planned),
+                                        cmocka_unit_test(as_many_blocks_make_a_name),
+                                        cmocka_unit_test(what_threads_share_is_not_restrict) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
