@@ -109,29 +109,75 @@ static Status choose(Ctx *cx, const CudaDriver *cu, int wanted, int *count, int 
     return *count == 1 ? ST_OK : most_free(cx, cu, *count, number);
 }
 
-static void list_one(Ctx *cx, const CudaDriver *cu, const DeviceOps *ops, int i, GtcDeviceInfo *out)
+/* why: it is this one, "" or in brackets. */
+static void describe(CudaDevice *d, int index, const char *why, const GtcDeviceInfo *is,
+                     const char *compiler)
 {
-    CudaDevice d = { .cu = *cu };
-    char name[96] = "";
-    size_t free = 0, total = 0;
-    if (cu->cuDeviceGet(&d.number, i) != CUDA_SUCCESS)
-        return;
-    cu->cuDeviceGetName(name, sizeof name, d.number);
-    Ctx quiet = *cx; /* a GPU that is taken by another process has memory that cannot be asked */
-    if (free_bytes(&quiet, cu, d.number, &free, &total) != ST_OK)
-        free = total = 0;
-    const int major = ask(&d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR);
-    const int minor = ask(&d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+    char name[96] = "", number[16] = "";
+    int version = 0;
+    d->cu.cuDeviceGetName(name, sizeof name, d->number);
+    d->cu.cuDriverGetVersion(&version);
+    if (d->base.ops == &device_cuda) /* there is one simt only */
+        snprintf(number, sizeof number, ":%d", index);
+    snprintf(d->base.describe, sizeof d->base.describe,
+             "%s%s%s: %s, capability %d.%d, %d multiprocessors, %.1f of %.1f GiB free, driver for "
+             "CUDA %d.%d, %s",
+             d->base.ops->name, number, why, name, is->capability / 10, is->capability % 10,
+             is->units, (double)is->free_bytes / (1 << 30), (double)is->memory_bytes / (1 << 30),
+             version / 1000, version % 1000 / 10, compiler);
+}
+
+/* With 0 bytes where the memory cannot be asked. */
+static GtcDeviceInfo info_of(const CudaDevice *d, size_t free, size_t total)
+{
     if (total == 0)
-        cu->cuDeviceTotalMem_v2(&total, d.number);
-    *out = (GtcDeviceInfo){ .units = ask(&d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
-                            .capability = 10 * major + minor,
+        d->cu.cuDeviceTotalMem_v2(&total, d->number);
+    return (GtcDeviceInfo){ .units = ask(d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
+                            .capability =
+                                10 * ask(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) +
+                                ask(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR),
                             .memory_bytes = (int64_t)total,
                             .free_bytes = (int64_t)free };
+}
+
+/* Of one that is open. */
+static GtcDeviceInfo info_now(const CudaDevice *d)
+{
+    size_t free = 0, total = 0;
+    d->cu.cuCtxSetCurrent(d->q.context);
+    if (d->cu.cuMemGetInfo_v2(&free, &total) != CUDA_SUCCESS)
+        free = total = 0;
+    return info_of(d, free, total);
+}
+
+void cuda_tell(const GtcDevice *d, GtcDeviceInfo *out)
+{
+    *out = info_now((const CudaDevice *)d);
+    snprintf(out->name, sizeof out->name, "%s", d->ops->name);
+    snprintf(out->description, sizeof out->description, "%s", d->describe);
+}
+
+/* Described as in the first line of a run. */
+static void list_one(Ctx *cx, const CudaDriver *cu, const DeviceOps *ops, int i, GtcDeviceInfo *out)
+{
+    CudaDevice d = { .base.ops = ops, .cu = *cu };
+    size_t free = 0, total = 0;
+    char compiler[32] = "no NVRTC";
+    int driver = 0;
+    Nvrtc n;
+    if (cu->cuDeviceGet(&d.number, i) != CUDA_SUCCESS)
+        return;
+    Ctx quiet = *cx; /* a GPU that is taken by another process has memory that cannot be asked */
+    quiet.log = NULL;
+    if (free_bytes(&quiet, cu, d.number, &free, &total) != ST_OK)
+        free = total = 0;
+    cu->cuDriverGetVersion(&driver);
+    if (nvrtc_dl_open(&quiet, driver, &n) == ST_OK)
+        snprintf(compiler, sizeof compiler, "NVRTC %d.%d", n.major, n.minor);
+    *out = info_of(&d, free, total);
+    describe(&d, i, "", out, compiler);
     snprintf(out->name, sizeof out->name, "%s:%d", ops->name, i);
-    snprintf(out->description, sizeof out->description,
-             "%s:%d: %s, capability %d.%d, %d multiprocessors, %.1f of %.1f GiB free", ops->name, i,
-             name, major, minor, out->units, (double)free / (1 << 30), (double)total / (1 << 30));
+    snprintf(out->description, sizeof out->description, "%s", d.base.describe);
 }
 
 int cuda_list(Ctx *cx, const CudaDriver *cu, const DeviceOps *ops, GtcDeviceInfo *out, int max)
@@ -212,28 +258,6 @@ Target cuda_target(int units, int64_t smem_bytes, int64_t l2_bytes)
     };
 }
 
-static void describe(CudaDevice *d, int index, int count, bool chosen, const char *compiler)
-{
-    char name[96] = "", why[48] = "", number[16] = "";
-    int version = 0;
-    size_t free = 0, total = 0;
-    d->cu.cuDeviceGetName(name, sizeof name, d->number);
-    d->cu.cuDriverGetVersion(&version);
-    d->cu.cuMemGetInfo_v2(&free, &total);
-    if (d->base.ops == &device_cuda) /* there is one simt only */
-        snprintf(number, sizeof number, ":%d", index);
-    if (chosen && count > 1)
-        snprintf(why, sizeof why, " (most free memory of %d)", count);
-    snprintf(d->base.describe, sizeof d->base.describe,
-             "%s%s%s: %s, capability %d.%d, %d multiprocessors, %.1f of %.1f GiB free, driver for "
-             "CUDA %d.%d, %s",
-             d->base.ops->name, number, why, name,
-             ask(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
-             ask(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR), d->base.target.threads,
-             (double)free / (1 << 30), (double)total / (1 << 30), version / 1000,
-             version % 1000 / 10, compiler);
-}
-
 static Status open_nvrtc(Ctx *cx, CudaDevice *d)
 {
     Nvrtc n;
@@ -271,6 +295,7 @@ static Status open_rest(Ctx *cx, CudaDevice *d, const DeviceCall *call,
 {
     const CudaDriver *cu = &d->cu;
     int index = 0, count = 0;
+    char why[48] = "";
     TRY(cuda_check(cx, cu, "cuInit", cu->cuInit(0)));
     TRY(choose(cx, cu, call->gpu, &count, &index));
     TRY(cuda_check(cx, cu, "cuDeviceGet", cu->cuDeviceGet(&d->number, index)));
@@ -280,7 +305,10 @@ static Status open_rest(Ctx *cx, CudaDevice *d, const DeviceCall *call,
     d->base.target = cuda_target(ask(d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
                                  ask(d, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN),
                                  ask(d, CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE));
-    describe(d, index, count, call->gpu < 0, d->maker->name);
+    if (call->gpu < 0 && count > 1)
+        snprintf(why, sizeof why, " (most free memory of %d)", count);
+    const GtcDeviceInfo is = info_now(d);
+    describe(d, index, why, &is, d->maker->name);
     return ST_OK;
 }
 

@@ -8,6 +8,9 @@
 /* The GPUs behind a driver, as gtc_devices tells of them.  None when the driver cannot say. */
 int cuda_list(Ctx *cx, const CudaDriver *cu, const DeviceOps *ops, GtcDeviceInfo *out, int max);
 
+/* The same of one that is open. */
+void cuda_tell(const GtcDevice *d, GtcDeviceInfo *out);
+
 /* A GPU behind any driver table, with kernels made by NVRTC; device_cuda.open has libcuda's. */
 Status cuda_open_gpu(Ctx *cx, const CudaDriver *cu, const DeviceCall *call, GtcDevice **out);
 

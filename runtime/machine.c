@@ -144,9 +144,13 @@ static int list_opened(Ctx *cx, const DeviceOps *ops, GtcDeviceInfo *out)
     Ctx quiet = *cx;
     if (ops->open(&quiet, &(DeviceCall){ .gpu = -1 }, &d) != ST_OK)
         return 0;
-    *out = (GtcDeviceInfo){ .units = d->target.threads };
-    snprintf(out->name, sizeof out->name, "%s", d->ops->name);
-    snprintf(out->description, sizeof out->description, "%s", d->describe);
+    if (ops == &device_simt) {
+        cuda_tell(d, out);
+    } else {
+        *out = (GtcDeviceInfo){ .units = d->target.threads };
+        snprintf(out->name, sizeof out->name, "%s", d->ops->name);
+        snprintf(out->description, sizeof out->description, "%s", d->describe);
+    }
     ops->close(d);
     return 1;
 }

@@ -719,6 +719,9 @@ static void the_gpu_with_most_free_memory_is_taken(void **state)
     assert_string_equal(info[1].name, "cuda:1");
     assert_int_equal(info[1].capability, 90);
     assert_true(info[1].free_bytes == (int64_t)7 << 30);
+    assert_non_null(strstr(info[1].description, "cuda:1: simt, capability 9.0, 8 multi"));
+    assert_non_null(strstr(info[1].description, "7.0 of 8.0 GiB free, driver for CUDA 13.0, "));
+    assert_non_null(strstr(info[1].description, "NVRTC"));
     assert_int_equal(info[2].free_bytes, 0); /* it cannot be asked, and is listed */
     assert_int_equal(simt_driver_close(&cx), ST_OK);
 }

@@ -79,6 +79,8 @@ def doctor():
     assert o["ok"] and len(o["gpu"]) > 20 and all(k["ok"] for k in o["gpu"]), o
     assert {"kernels", "five steps", "shuffle", "tanh"} <= {k["name"] for k in o["gpu"]}, o
     assert [d["name"] for d in o["devices"]][-1] == "simt" and o["libraries"], o
+    d = json.loads(good("devices", "--json").stdout)["devices"][-1]
+    assert d["capability"] == 90 and d["memory_bytes"] == 4 << 30 and d["free_bytes"] > 0, d
     p = gtc("doctor", "--test-gpu", "--json", fail="300+")
     o = json.loads(p.stdout)
     assert p.returncode == 4 and not o["ok"] and o["gpu"][0]["ok"] and not o["gpu"][-1]["ok"], p
