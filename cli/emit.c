@@ -47,19 +47,30 @@ static int first_equal(const Emit *e, int i)
     return i;
 }
 
+/* Launches of one run before those of kernel i. */
+static int first_launch(const Emit *e, int i)
+{
+    int n = 0;
+    for (int j = 0; j < i; j++)
+        n += gtc_program_kernel(e->p, j).launches;
+    return n;
+}
+
 /* The map of launches, then each kernel once. */
 static void emit_kernels(const Emit *e, bool plans, Strbuf *out)
 {
     const int n = gtc_program_info(e->p).kernels;
     for (int i = 0; i < n; i++) {
         const GtcKernelInfo k = gtc_program_kernel(e->p, i);
-        const int same = first_equal(e, i);
+        const int same = first_equal(e, i), at = first_launch(e, i);
         Strbuf names = { 0 };
         layer_names(e, k.layers ? k.layers : "", false, &names);
-        strbuf_printf(out, "// launch %d: %s, by %s%s%s%s", i, k.name,
-                      k.planner ? k.planner : "the evaluator", names.n ? ", for " : "",
-                      strbuf_str(&names), k.interpreted ? ", in the evaluator" : "");
-        strbuf_printf(out, same < i ? ", the kernel of launch %d\n" : "\n", same);
+        strbuf_printf(out, k.launches > 1 ? "// launches %d to %d: " : "// launch %d: ", at,
+                      at + k.launches - 1);
+        strbuf_printf(out, "%s, by %s%s%s%s", k.name, k.planner ? k.planner : "the evaluator",
+                      names.n ? ", for " : "", strbuf_str(&names),
+                      k.interpreted ? ", in the evaluator" : "");
+        strbuf_printf(out, same < i ? ", the kernel of launch %d\n" : "\n", first_launch(e, same));
         strbuf_free(&names);
     }
     for (int i = 0; i < n; i++) {
@@ -84,8 +95,8 @@ static void emit_json(const Emit *e, Strbuf *out)
         json_print_string(k.planner ? k.planner : "", out);
         strbuf_printf(out, ",\"same_as\":%d,\"layers\":[", first_equal(e, i));
         layer_names(e, k.layers ? k.layers : "", true, out);
-        strbuf_printf(out, "],\"flops\":%.6g,\"bytes\":%.6g,\"interpreted\":%s}", k.flops, k.bytes,
-                      k.interpreted ? "true" : "false");
+        strbuf_printf(out, "],\"launches\":%d,\"flops\":%.6g,\"bytes\":%.6g,\"interpreted\":%s}",
+                      k.launches, k.flops, k.bytes, k.interpreted ? "true" : "false");
     }
     strbuf_add(out, "]}");
 }

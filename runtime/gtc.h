@@ -153,6 +153,7 @@ typedef struct GtcKernelInfo {
     const char *layers; /* comma separated ordinals of the layers it does work for, "" if none */
     const char *source, *plan;
     double flops, bytes;
+    int launches;     /* of one call: on a GPU there may be several, or none */
     bool interpreted; /* no compiler took it: it runs in the evaluator */
 } GtcKernelInfo;
 typedef struct GtcProgramInfo {

@@ -70,6 +70,7 @@ void program_describe(Bind *b, const Code *code, const char *const *layers)
             .plan = call ? arena_printf(p->arena, "%s\n", code[i].call) : keep(p->arena, k->plan),
             .flops = k->flops,
             .bytes = k->bytes,
+            .launches = code[i].from != CODE_NONE && !call && k->launch ? k->nlaunch : 1,
             .interpreted = code[i].from == CODE_NONE,
         };
         kept[i] = keep_code(p->arena, k, &p->kernel[i]);
@@ -77,13 +78,9 @@ void program_describe(Bind *b, const Code *code, const char *const *layers)
         p->info.cached += code[i].from == CODE_CACHED;
         p->info.interpreted += code[i].from == CODE_NONE;
         p->info.calls += call;
+        p->info.launches += p->kernel[i].launches;
     }
     p->info.kernels = b->nk;
-    p->info.launches = 0;
-    for (int i = 0; i < b->nk; i++)
-        p->info.launches += code[i].from != CODE_NONE && code[i].from != CODE_CALL && b->k[i].launch
-                                ? b->k[i].nlaunch
-                                : 1;
 }
 
 const char **program_layers(Bind *b)

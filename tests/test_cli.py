@@ -283,6 +283,9 @@ def tools():
     check(good("opt", "--list").stdout.count("\n") > 3, "opt --list")
     p = good("emit", "price.json")
     check("hidden1" in p.stdout and "launch 0" in p.stdout, "emit maps launches to layers", p)
+    p = good("emit", "price.json", "--target", "cuda", "--json")
+    made = json.loads(p.stdout.splitlines()[-1])["kernels"]
+    check(all(k["launches"] >= 1 for k in made), "emit counts the launches of a kernel", p)
     check("graph (" in good("emit", "price.json", "--graph").stdout, "emit --graph")
     check(obj("emit", "price.json", "--program", "predict", keys="kernels")["kernels"], "emit --json")
     if os.path.exists("/dev/full"):
