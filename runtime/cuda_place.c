@@ -4,7 +4,7 @@
  * One may be installed as part of a toolkit, by the system's packages, by conda, or as a Python
  * wheel, which has the versioned name only (libnvrtc.so.13) and a folder of its own.  So it is
  * looked for by that name in each of these places: what GTC_CUDA_PATH says, where the loader looks,
- * the environments that are active, the toolkit. */
+ * the environments that are active, wheels of a user and of the machine, the toolkit. */
 #include "runtime/cuda_place.h"
 
 #include <glob.h>
@@ -26,12 +26,17 @@ static const Place places[] = {
     { "VIRTUAL_ENV", "/lib/python3*/site-packages/nvidia/*/lib" },
     { "CONDA_PREFIX", "/lib" },
     { "CONDA_PREFIX", "/lib/python3*/site-packages/nvidia/*/lib" },
+    { "HOME", "/.local/lib/python3*/site-packages/nvidia/*/lib" },
+    { NULL, "/usr/local/lib/python3*/*-packages/nvidia/*/lib" },
     { "CUDA_HOME", "/lib64" },
+    { "CUDA_HOME", "/lib" },
     { "CUDA_PATH", "/lib64" },
+    { "CUDA_PATH", "/lib" },
     { NULL, "/usr/local/cuda/lib64" },
     { NULL, "/usr/local/cuda-*/lib64" },
     { NULL, "/usr/lib/x86_64-linux-gnu" },
     { NULL, "/usr/lib/aarch64-linux-gnu" },
+    { NULL, "/usr/lib64" },
     { NULL, "/opt/cuda/lib64" },
 };
 enum { NASKED = 2, NPLACE = sizeof places / sizeof *places }; /* the first are GTC_CUDA_PATH's */

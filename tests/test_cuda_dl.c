@@ -8,8 +8,11 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "ir/base/os.h"
 #include "runtime/cuda_dl.h"
@@ -288,6 +291,51 @@ static void nvrtc_fits_the_driver(void **state)
     unsetenv("GTC_CUDA_PATH");
 }
 
+/* Makes one more folder in at, and stands there. */
+static void step_into(char *at, const char *name)
+{
+    strcat(strcat(at, "/"), name);
+    assert_int_equal(mkdir(at, 0700), 0);
+}
+
+/* A library that a Python wheel brought, for an environment or a user. */
+static void nvrtc_may_be_a_wheel(void **state)
+{
+    static const char *const from[] = { "VIRTUAL_ENV", "CONDA_PREFIX", "HOME" };
+    static const char *const down[] = { "lib",    "python3.12", "site-packages",
+                                        "nvidia", "cu13",       "lib" };
+    (void)state;
+    for (size_t i = 0; i < sizeof from / sizeof *from; i++) {
+        char root[64] = "/tmp/gtc-wheel-XXXXXX", at[256];
+        const char *before = getenv(from[i]);
+        char *kept = before ? strdup(before) : NULL;
+        Ctx cx;
+        Nvrtc n;
+        assert_non_null(mkdtemp(root));
+        strcpy(at, root);
+        if (i == 2)
+            step_into(at, ".local");
+        for (size_t k = 0; k < sizeof down / sizeof *down; k++)
+            step_into(at, down[k]);
+        strcat(at, "/libnvrtc.so.13");
+        FILE *f = fopen(at, "w");
+        assert_non_null(f);
+        fclose(f);
+        setenv(from[i], root, 1);
+        m = (struct Machine){ .library = { at } };
+        begin(&cx);
+        assert_int_equal(nvrtc_dl_open(&cx, 13000, &n), ST_OK);
+        assert_string_equal(n.path, at);
+        kept ? setenv(from[i], kept, 1) : unsetenv(from[i]);
+        free(kept);
+        assert_int_equal(unlink(at), 0);
+        while (strlen(at) > strlen(root)) {
+            *strrchr(at, '/') = '\0';
+            assert_int_equal(rmdir(at), 0);
+        }
+    }
+}
+
 static void nvml_tells_what_it_knows(void **state)
 {
     Ctx cx;
@@ -325,7 +373,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_lack_has_its_line),       cmocka_unit_test(a_driver_may_be_elsewhere),
         cmocka_unit_test(memory_is_told_from_the_rest), cmocka_unit_test(nvrtc_fits_the_driver),
-        cmocka_unit_test(nvml_tells_what_it_knows),
+        cmocka_unit_test(nvrtc_may_be_a_wheel),         cmocka_unit_test(nvml_tells_what_it_knows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
