@@ -162,11 +162,47 @@ static void what_threads_share_is_not_restrict(void **state)
     assert_int_equal(traded, 0);
 }
 
+/* Indices are 32 bits wide as long as no element, and no loop that steps beyond the last of them,
+ * can lie further away. */
+static void indices_are_as_wide_as_they_must(void **state)
+{
+    static const struct Size {
+        long long rows, columns;
+        bool wide;
+    } size[] = { { 1000, 1000, false },
+                 { 20000, 20000, false },
+                 { 50000, 50000, true },
+                 { 3, 3000000000, true } };
+    static const char *const text[] = {
+        "graph (%%x: f32[%lld,%lld]) {\n  %%a = mul %%x, %%x\n  return %%a\n}\n",
+        "graph (%%x: f32[%lld,%lld]) {\n  %%a = mul %%x, %%x\n  %%s = sum %%a axes=[1]\n"
+        "  return %%s\n}\n",
+    };
+    Arena *arena = arena_new();
+    Ctx cx;
+    (void)state;
+    ctx_init(&cx);
+    for (size_t i = 0; i < sizeof size / sizeof *size; i++)
+        for (int sum = 0; sum < 2; sum++) {
+            Graph *g;
+            Kernel *k;
+            char full[200];
+            snprintf(full, sizeof full, text[sum], size[i].rows, size[i].columns);
+            if (graph_parse(&cx, arena, "wide", full, &g) != ST_OK)
+                fail_msg("%s", cx.msg);
+            assert_int_equal(cuda_kernels(&cx, arena, g, &k), 1);
+            if ((strstr(k[0].source, "const gtc_i64 ") != NULL) != size[i].wide)
+                fail_msg("%lld x %lld:\n%s", size[i].rows, size[i].columns, k[0].source);
+        }
+    arena_free(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(every_kernel_is_planned),
                                         cmocka_unit_test(every_feed_is_planned),
                                         cmocka_unit_test(as_many_blocks_make_a_name),
+        cmocka_unit_test(indices_are_as_wide_as_they_must),
                                         cmocka_unit_test(what_threads_share_is_not_restrict) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
