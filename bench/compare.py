@@ -4,9 +4,10 @@
 
     compare.py --gtc build/bench/bench-step --python VENV/bin/python --out bench/results/NAME
                [--nets mlp,gru] [--peers eager,default,jax] [--rounds 5] [--seconds 3] [--threads 2]
-               [--device cpu|cuda]
+               [--device cpu|cuda] [--go-on]
 
-Writes NAME.json (every run) and NAME.md (the table).  VENV has PyTorch, and JAX for the peer `jax`;
+Writes NAME.json (every run) and NAME.md (the table) after each net; --go-on takes from NAME.json the
+nets that a run of the same kind, which was cut off, has measured already.  VENV has PyTorch, and JAX for the peer `jax`;
 nothing else is needed.  Every other peer is a mode of peers/torch_step.py.
 
 A machine's speed drifts, so nothing is compared with what was measured at another time.  A round
@@ -51,6 +52,7 @@ def arguments():
     p.add_argument("--seconds", type=float, default=3, help="timed steps of one process")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    p.add_argument("--go-on", action="store_true", help="do not measure again what --out has")
     a = p.parse_args()
     if a.rounds < 1 or a.threads < 1:
         p.error("--rounds and --threads are at least 1")
@@ -85,7 +87,7 @@ def last_json(text):
 def first_line(command):
     try:
         return run(command).splitlines()[0]
-    except (OSError, IndexError):
+    except (OSError, IndexError, SystemExit):
         return "not found"
 
 
@@ -260,7 +262,7 @@ def report_markdown(report):
     out += [f"**Warning.** {w}\n" for w in warning(report)]
     out += [
         f"{report['date']}. {m['cpu']}, {m['cores']} cores, {m['memory_gib']} GiB, {m['system']} "
-        f"{m['arch']} ({' '.join(m['flags'])}). {report['threads']} threads, f32, "
+        f"{m['arch']} ({' '.join(m['flags'])}). {report['threads']} threads, f32 (no TF32), "
         f"{report['rounds']} rounds, {report['seconds']:g} s of steps a process.", "",
         "A peer is jax or a mode of PyTorch. "
         "Step times in ms: median (least, p10..p90). Ratios are of medians, gtc/peer and the median "
@@ -287,6 +289,32 @@ def report_markdown(report):
     return "\n".join(out)
 
 
+def nets_known(a, report):
+    """The nets of an earlier run of the same kind."""
+    try:
+        with open(a.out + ".json", encoding="utf-8") as f:
+            old = json.load(f)
+    except (OSError, ValueError):
+        return []
+    same = all(old[key] == report[key] for key in ("threads", "rounds", "seconds", "peers"))
+    same &= all(old["versions"][key] == report["versions"][key] for key in ("commit", "torch", "jax"))
+    if not a.go_on or not same:
+        return []
+    return [n for n in old["nets"] if n["net"] in a.nets]
+
+
+def report_write(a, report):
+    report["load_after"] = os.getloadavg()
+    report["rows"] = [row for n in report["nets"] for row in net_rows(n, a.peers)]
+    with open(a.out + ".json", "w", encoding="utf-8") as f:
+        json.dump(report, f, indent=1)
+        f.write("\n")
+    text = report_markdown(report)
+    with open(a.out + ".md", "w", encoding="utf-8") as f:
+        f.write(text)
+    return text
+
+
 def main():
     a = arguments()
     models = {net: os.path.join(HERE, "nets", net + ".json") for net in a.nets}
@@ -298,16 +326,13 @@ def main():
               "load_before": os.getloadavg(), "threads": a.threads, "rounds": a.rounds,
               "seconds": a.seconds, "peers": a.peers, "machine": machine_describe(),
               "versions": versions_describe(a), "params": params_check(a, models)}
-    report["nets"] = [net_measure(a, net, path) for net, path in models.items()]
-    report["load_after"] = os.getloadavg()
-    report["rows"] = [row for n in report["nets"] for row in net_rows(n, a.peers)]
-    with open(a.out + ".json", "w", encoding="utf-8") as f:
-        json.dump(report, f, indent=1)
-        f.write("\n")
-    text = report_markdown(report)
-    with open(a.out + ".md", "w", encoding="utf-8") as f:
-        f.write(text)
-    print(text, end="")
+    report["nets"] = nets_known(a, report)
+    known = {n["net"] for n in report["nets"]}
+    for net, path in models.items():
+        if net not in known:
+            report["nets"].append(net_measure(a, net, path))
+            report_write(a, report)
+    print(report_write(a, report), end="")
     return 0
 
 

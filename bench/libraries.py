@@ -4,9 +4,10 @@
 calls (--libraries all) and without (none).
 
     libraries.py --gtc build/bench/bench-step --out PATH [--nets mlp,xfmr] [--device cuda]
-                 [--rounds 3] [--seconds 1]
+                 [--rounds 3] [--seconds 1] [--go-on]
 
-Writes PATH.json (every run) and PATH.md.  A round is own, library, own; its ratios are the library's
+Writes PATH.json (every run) and PATH.md after each row; --go-on takes from PATH.json the rows that a
+run which was cut off has measured already.  A round is own, library, own; its ratios are the library's
 time over each own one of the round; a row has their median and range, and the own kernels' A/A."""
 import argparse
 import json
@@ -26,6 +27,7 @@ def arguments():
     p.add_argument("--device", default="cuda")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--seconds", type=float, default=1)
+    p.add_argument("--go-on", action="store_true", help="do not measure again what --out has")
     return p.parse_args()
 
 
@@ -49,11 +51,20 @@ def row(a, net, mode):
             "same": [min(same), max(same)], "runs": rounds}
 
 
-def main():
-    a = arguments()
-    rows = [row(a, net, mode) for net in a.nets.split(",") for mode in ("eager", "default")]
+def rows_known(a):
+    """Those of an earlier run of the same kind."""
+    try:
+        with open(a.out + ".json", encoding="utf-8") as f:
+            old = json.load(f)
+    except (OSError, ValueError):
+        return []
+    same = all(old.get(key) == getattr(a, key) for key in ("device", "rounds", "seconds"))
+    return old["rows"] if a.go_on and same else []
+
+
+def write(a, rows):
     with open(a.out + ".json", "w", encoding="utf-8") as f:
-        json.dump({"device": a.device, "rows": rows}, f, indent=1)
+        json.dump({"device": a.device, "rounds": a.rounds, "seconds": a.seconds, "rows": rows}, f, indent=1)
     lines = ["| net | mode | kernels | calls | own ms | library ms | library/own | A/A |", "|---|---|---|---|---|---|---|---|"]
     for r in rows:
         lines.append(f"| {r['net']} | {r['mode']} | {r['kernels']} | {r['calls']} | {r['own_ms']:.4g} | "
@@ -61,7 +72,19 @@ def main():
                      f"{r['same'][0]:.3f} .. {r['same'][1]:.3f} |")
     with open(a.out + ".md", "w", encoding="utf-8") as f:
         f.write("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    return lines
+
+
+def main():
+    a = arguments()
+    rows = rows_known(a)
+    known = {(r["net"], r["mode"]) for r in rows}
+    for net in a.nets.split(","):
+        for mode in ("eager", "default"):
+            if (net, mode) not in known:
+                rows.append(row(a, net, mode))
+                write(a, rows)
+    print("\n".join(write(a, rows)))
 
 
 if __name__ == "__main__":

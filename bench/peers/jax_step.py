@@ -43,6 +43,7 @@ os.environ["JAX_PLATFORMS"] = ARGS.device
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 from jax import lax  # noqa: E402
+jax.config.update("jax_default_matmul_precision", "float32")  # gtc computes in f32, without TF32
 
 
 class Draw:

@@ -48,6 +48,7 @@ ARGS = arguments()
 os.environ["OMP_NUM_THREADS"] = str(ARGS.threads)  # read when torch loads
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # gtc computes in f32
 
 
 def take(layer, **keys):
