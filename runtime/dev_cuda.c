@@ -5,7 +5,9 @@
  * images from NVRTC, `simt` the table of the host runner and images from the C compiler.  What
  * either can do (multiprocessors, shared memory) is asked of the table.
  *
- * The primary context is shared with whatever else the process uses the GPU for.  After a kernel
+ * The primary context is shared with whatever else the process uses the GPU for: cuBLASLt and cuDNN
+ * keep code and state in it that outlives their handles, and a process that has called one of them
+ * holds the context to its end, lest a device that is opened again finds them without it.  After a kernel
  * has failed every call answers with the same error; so nothing that gives something back looks at
  * the answer. */
 #include "runtime/dev_cuda.h"
@@ -207,15 +209,17 @@ static void cuda_close(GtcDevice *base)
 {
     CudaDevice *d = cuda_of(base);
     const bool driver = d->driver;
-    bool sick = false;
+    bool sick = false, keep = false;
     if (d->q.context)
         d->cu.cuCtxSetCurrent(d->q.context);
+    for (int i = 0; i < CALL_LIBRARIES && base->ops == &device_cuda; i++)
+        keep |= d->calls.lib[i] != NULL;
     cuda_call_close(&d->calls);
     if (d->q.stream) {
         sick = d->cu.cuStreamSynchronize(d->q.stream) != CUDA_SUCCESS;
         d->cu.cuStreamDestroy_v2(d->q.stream);
     }
-    if (d->retained)
+    if (d->retained && !keep)
         d->cu.cuDevicePrimaryCtxRelease_v2(d->number);
     nvml_close(d->nvml);
     jit_nvrtc_close(d->nvrtc);
