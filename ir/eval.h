@@ -4,7 +4,8 @@
 
 #include "ir/graph.h"
 
-/* The judge: an interpreter of graphs, every element held as a double (i64 and f64 included). */
+/* The judge: an interpreter of graphs, every element held as a double (i64 and f64 included), so
+ * that i64, and sums of products of i32, are exact up to 2^53. */
 typedef struct Tensor {
     Type    type;
     double *at; /* row-major, shape_count(type.shape) elements */

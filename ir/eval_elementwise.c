@@ -64,8 +64,20 @@ void eval_row(Op op, int64_t n, double *out, const double *const *a, const int64
     row_fn[op](n, out, a, step);
 }
 
+/* Products of i32 wrap, also those that doubles cannot hold. */
+static void row_mul_i32(int64_t n, double *out, const double *const *a, const int64_t *step)
+{
+    for (int64_t i = 0; i < n; i++) {
+        READ_2(double);
+        out[i] = x0 * x1;
+        if (fabs(out[i]) > 0x1p53 && fabs(x0) <= 0x1p31 && fabs(x1) <= 0x1p31)
+            out[i] = (double)(int32_t)((uint32_t)(int64_t)x0 * (uint32_t)(int64_t)x1);
+    }
+}
+
 void eval_elementwise_to(const Node *n, const Value *arg, const Value *out)
 {
+    RowFn *const row = n->op == OP_mul && n->type.dt == DT_I32 ? row_mul_i32 : row_fn[n->op];
     const int64_t *stride[NEST_OPERANDS] = { out->stride };
     for (uint32_t k = 0; k < n->nargs; k++)
         stride[k + 1] = arg[k].stride;
@@ -75,7 +87,7 @@ void eval_elementwise_to(const Node *n, const Value *arg, const Value *out)
         const double *a[3] = { 0 };
         for (uint32_t k = 0; k < n->nargs; k++)
             a[k] = arg[k].at + w.off[k + 1];
-        row_fn[n->op](w.n, out->at + w.off[0], a, w.step + 1);
+        row(w.n, out->at + w.off[0], a, w.step + 1);
     }
 }
 

@@ -62,6 +62,15 @@ static Status eval_scalar(PassCx *pcx, const Graph *g, const Node *n, double *va
     return ST_OK;
 }
 
+/* Whether doubles, in which the evaluator counts, hold the result: from 2^53 on i64 stays as it is. */
+static bool is_exact(const Graph *g, const Node *n, double value)
+{
+    if (n->type.dt != DT_I64)
+        return true;
+    const double most = n->op == OP_mul ? fill(g, n->arg[0]) * fill(g, n->arg[1]) : value;
+    return fabs(most) < 0x1p53;
+}
+
 static bool reduced_const(const Graph *g, const Node *n, double *value)
 {
     if (!is_const(g, n->arg[0]))
@@ -99,8 +108,10 @@ static Status fold_node(Rewrite *rw, const Node *n, Ref *out)
             rw->pcx->nchanged++;
             return ST_OK;
         }
-        if ((known = all_const(rw->out, n)))
+        if (all_const(rw->out, n)) {
             TRY(eval_scalar(rw->pcx, rw->out, n, &value));
+            known = is_exact(rw->out, n, value);
+        }
     } else if (n->op == OP_sum || n->op == OP_amax || n->op == OP_amin) {
         known = reduced_const(rw->out, n, &value);
     }
