@@ -7,6 +7,10 @@
  * them it belongs to, and does one iteration.  Loops over all threads get as many blocks as they
  * have iterations for, up to a limit, and step by the number of their threads.
  *
+ * Where the last of several blocks goes on, one thread of each counts its arrival, between two
+ * barriers of the block (gtc_last_of, which leaves the counter at 0): of a tile's blocks in the
+ * middle of a launch, of all blocks at its end.
+ *
  * Loops that are shared out together become one number, taken apart by / and %: the last of them
  * runs fastest, so neighbouring threads have neighbouring iterations of it.
  *
@@ -18,22 +22,33 @@
 #include <string.h>
 
 #include "codegen/kernel.h"
+#include "ir/base/bug.h"
 #include "ir/base/size.h"
 
-enum { MAX_GRID_BLOCKS = 4096, MAX_ITEMS = 4096, MAX_TOGETHER = 32, SCRATCH_BYTES = 256 };
+enum {
+    MAX_GRID_BLOCKS = 4096,
+    MAX_ITEMS = 4096,
+    MAX_TOGETHER = 32,
+    SCRATCH_BYTES = 256, /* of reductions over the block, and behind them whether it is the last */
+    FLAG_AT = 128
+};
 
 typedef struct Item { /* a top-level loop of a launch */
     const KNode *loop;
     int64_t blocks, count; /* count: iterations of all loops that are shared out together */
+    int turn;              /* 0: of all blocks; 1 ..: of the last one, after so many barriers */
 } Item;
 
 typedef struct Cuda {
     Emit e;
-    const char *index;    /* the type of indices */
-    const Item *item;     /* item[0 .. nitem) are those of the launch */
+    const char *index; /* the type of indices */
+    const Item *item;  /* item[0 .. nitem) are those of the launch */
     int nitem;
-    int64_t from, blocks; /* of the item: the block it starts with, and how many it has */
-    bool scratch;         /* a reduction over the block was met */
+    int64_t from, blocks;     /* of the item: the block it starts with, and how many it has */
+    bool scratch, flag;       /* a reduction over the block was met; a last block */
+    const KNode *const *team; /* loops of the item */
+    int nteam;
+    int32_t counters; /* used so far */
 } Cuda;
 
 static const char REG_SUFFIX[] = {
@@ -358,9 +373,65 @@ static void put_store4(Emit *e, const KNode *n)
     strbuf_add(e->out, "), __LINE__);\n");
 }
 
+/* ---- the last block ------------------------------------------------------------------------ */
+
+/* if (this is the last of `blocks` to come here) {  counter: which counts them, as an expression */
+static void put_arrival(Cuda *c, const char *counter, int64_t blocks)
+{
+    Emit *e = &c->e;
+    emit_line(e);
+    strbuf_add(e->out, BUG(75) ? "\n" : "gtc_bar();\n");
+    if (blocks == 1) {
+        emit_line(e);
+        strbuf_add(e->out, "{\n");
+        return;
+    }
+    c->flag = true;
+    emit_line(e);
+    strbuf_add(e->out, "if (tid == 0)\n");
+    e->indent++;
+    emit_line(e);
+    strbuf_printf(e->out, "*flag = gtc_last_of(&counters[%s], %lld);\n", counter,
+                  (long long)blocks);
+    e->indent--;
+    emit_line(e);
+    strbuf_add(e->out, "gtc_bar();\n");
+    emit_line(e);
+    strbuf_add(e->out, "if (*flag) {\n");
+}
+
+/* The blocks that differ in n->var alone have a counter of their own: the number of their other
+ * loops. */
+static void put_last(Cuda *c, const KNode *n)
+{
+    Emit *e = &c->e;
+    Strbuf at = { 0 };
+    int64_t below = 1;
+    for (int i = c->nteam - 1; i >= 0; i--) {
+        const int64_t count = loop_count(e, c->team[i]);
+        if (c->team[i]->var == n->var || count == 1 || BUG(76))
+            continue;
+        strbuf_printf(&at, "%s%s", at.n ? " + " : "", ix_var_name(e->k->pool, c->team[i]->var));
+        if (below > 1)
+            strbuf_printf(&at, " * %lld", (long long)below);
+        below = size_mul(below, count);
+    }
+    gtc_assert(below < INT32_MAX - c->counters, "%lld counters", (long long)below);
+    if (c->counters || !at.n)
+        strbuf_printf(&at, "%s%d", at.n ? " + " : "", c->counters);
+    put_arrival(c, strbuf_str(&at), ix_var_count(e->k->pool, n->var));
+    strbuf_free(&at);
+    c->counters += (int32_t)below;
+    put_inside(c, n->body, 0);
+}
+
 static void put_node(Cuda *c, const KNode *n, int64_t along)
 {
     Emit *e = &c->e;
+    if (n->op == K_LAST) {
+        put_last(c, n);
+        return;
+    }
     if (n->op == K_LOOP) {
         put_loop(c, n, along);
         return;
@@ -560,8 +631,10 @@ static void put_buffers(Cuda *c)
 
 static void find_items(const Emit *e, const KNode *from, const KNode *to, Item *item, int *n)
 {
+    int turn = 0;
     *n = 0;
     for (; from != to; from = from->next) {
+        turn += from->op == K_BARRIER && *n; /* where nothing came before, all blocks do it */
         if (from->op != K_LOOP)
             continue;
         gtc_assert(from->bind == BIND_TEAM || from->bind == BIND_GRID,
@@ -574,6 +647,7 @@ static void find_items(const Emit *e, const KNode *from, const KNode *to, Item *
         if (it->count == 0)
             continue;
         (*n)++;
+        it->turn = turn;
         it->blocks = it->count;
         if (from->bind == BIND_GRID) {
             it->blocks = size_ceil_div(it->count, e->k->threads);
@@ -605,6 +679,8 @@ static void put_item(Cuda *c, const Item *it, bool alone)
         const KNode *loop[MAX_TOGETHER];
         int64_t count;
         const int k = together(e, it->loop, loop, &count);
+        c->team = loop;
+        c->nteam = k;
         put_digits(c, loop, k,
                    c->from ? arena_printf(e->k->arena, "(bid - %lld)", (long long)c->from) : "bid");
         put_nodes(c, loop[k - 1]->body, 0);
@@ -615,24 +691,53 @@ static void put_item(Cuda *c, const Item *it, bool alone)
     c->from += it->blocks;
 }
 
+/* What the launch's last block does when all have ended: item[0 .. nitem). */
+static void put_finish(Cuda *c, const Item *item, int nitem)
+{
+    Emit *e = &c->e;
+    char counter[16];
+    snprintf(counter, sizeof counter, "%d", c->counters);
+    c->counters += c->from > 1;
+    put_arrival(c, counter, c->from);
+    e->indent++;
+    for (int i = 0; i < nitem; i++) {
+        if (i && item[i].turn != item[i - 1].turn) {
+            emit_line(e);
+            strbuf_add(e->out, "gtc_bar();\n");
+        }
+        c->from = 0;
+        put_item(c, &item[i], true);
+    }
+    e->indent--;
+    emit_line(e);
+    strbuf_add(e->out, "}\n");
+}
+
 static void put_launch(Cuda *c, const char *entry, const Item *item, int nitem, Launch *launch)
 {
     Emit *e = &c->e;
     const Kir *k = e->k;
     Strbuf body = { 0 }, *out = e->out;
+    int all = 0; /* items of all blocks */
+    while (all < nitem && item[all].turn == 0)
+        all++;
     e->out = &body;
     c->from = 0;
-    c->scratch = false;
+    c->scratch = c->flag = false;
     c->item = item;
     c->nitem = nitem;
     put_buffers(c);
-    for (int i = 0; i < nitem; i++)
-        put_item(c, &item[i], nitem == 1);
+    for (int i = 0; i < all; i++)
+        put_item(c, &item[i], all == 1);
+    const int64_t blocks = c->from;
+    if (all < nitem)
+        put_finish(c, item + all, nitem - all);
     e->out = out;
     *launch = (Launch){ .entry = entry,
-                        .blocks = c->from ? c->from : 1,
+                        .blocks = blocks,
                         .threads = k->threads,
-                        .smem = (int32_t)(k->private_bytes + (c->scratch ? SCRATCH_BYTES : 0)) };
+                        .smem = (int32_t)(k->private_bytes +
+                                          (c->scratch || c->flag ? SCRATCH_BYTES : 0)) };
     strbuf_printf(out, "GTC_KERNEL(%d) %s(", k->threads, entry);
     put_parameters(c, false);
     strbuf_add(out,
@@ -641,6 +746,9 @@ static void put_launch(Cuda *c, const char *entry, const Item *item, int nitem, 
     if (c->scratch)
         strbuf_printf(out, "    gtc_u8 *const scratch = gtc_smem() + %lld;\n",
                       (long long)k->private_bytes);
+    if (c->flag)
+        strbuf_printf(out, "    int *const flag = (int *)(gtc_smem() + %lld);\n",
+                      (long long)k->private_bytes + FLAG_AT);
     strbuf_add(out, strbuf_str(&body));
     strbuf_printf(out, "}\nGTC_ENTRY(%s, (", entry);
     put_parameters(c, true);
@@ -649,7 +757,7 @@ static void put_launch(Cuda *c, const char *entry, const Item *item, int nitem, 
 }
 
 void emit_cuda(const Kir *k, const char *name, const char *header_comment, Strbuf *out,
-               struct Launch **launch, int32_t *nlaunch)
+               struct Launch **launch, int32_t *nlaunch, int32_t *counters)
 {
     Cuda c = { .e = { .k = k,
                       .acc = kir_accumulators(k),
@@ -661,7 +769,7 @@ void emit_cuda(const Kir *k, const char *name, const char *header_comment, Strbu
     Item *item = arena_array(k->arena, Item, MAX_ITEMS);
     int32_t parts = 1;
     for (const KNode *n = k->body; n; n = n->next)
-        parts += n->op == K_BARRIER;
+        parts += n->op == K_BARRIER && !n->last;
     *launch = arena_array(k->arena, Launch, parts);
     *nlaunch = 0;
     c.index = small_indices(&c.e, k->body) ? "int" : "gtc_i64";
@@ -671,7 +779,7 @@ void emit_cuda(const Kir *k, const char *name, const char *header_comment, Strbu
     for (const KNode *n = k->body; n;) {
         const KNode *end = n;
         int nitem;
-        while (end && end->op != K_BARRIER)
+        while (end && (end->op != K_BARRIER || end->last))
             end = end->next;
         find_items(&c.e, n, end, item, &nitem);
         if (nitem) {
@@ -681,4 +789,5 @@ void emit_cuda(const Kir *k, const char *name, const char *header_comment, Strbu
         }
         n = end ? end->next : NULL;
     }
+    *counters = c.counters;
 }

@@ -174,7 +174,7 @@ static void spell(const Kir *k, const char *name, const char *header, Strbuf *te
     Launch *launch = NULL;
     strbuf_clear(text);
     if (k->threads)
-        emit_cuda(k, name, header, text, &launch, &out->nlaunch);
+        emit_cuda(k, name, header, text, &launch, &out->nlaunch, &out->counters);
     else
         emit_c(k, name, header, text);
     out->launch = launch;

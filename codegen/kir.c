@@ -165,7 +165,11 @@ static void print_nodes(const Printer *p, const KNode *n, int indent)
                           (long long)ix_var_count(p->k->pool, n->var));
             print_vals(p, n->arg, 1);
         } else if (n->op == K_BARRIER || n->op == K_SYNC) {
-            strbuf_add(p->out, n->op == K_SYNC ? "sync" : "barrier");
+            strbuf_add(p->out, n->op == K_SYNC ? "sync"
+                               : n->last       ? "barrier, last block"
+                                               : "barrier");
+        } else if (n->op == K_LAST) {
+            strbuf_printf(p->out, "last of %s", ix_var_name(p->k->pool, n->var));
         } else if (n->op == K_NOTE) {
             strbuf_printf(p->out, "# %s", n->text);
         } else if (n->op == K_STORE || n->op == K_STORE4) {

@@ -55,8 +55,13 @@ typedef enum Bind { BIND_SERIAL, BIND_UNROLL, BIND_TEAM, BIND_GRID, BIND_THREAD 
 typedef enum KOp {
     K_LOOP,    /* var = 0 .. count-1 over body; TEAM on a CPU: contiguous shares */
     K_WHEN,    /* body if all guards hold */
-    K_BARRIER, /* all of the team; only at top level of the kernel.  GPU: another launch */
+    K_BARRIER, /* all of the team; only at top level of the kernel.  GPU: another launch; or, `last`,
+                  none: the last block of this one goes on alone, with loops of one iteration */
     K_SYNC,    /* GPU: all threads of the block; in a TEAM loop, outside of THREAD loops */
+    K_LAST,    /* GPU: right in TEAM loops, of which var is one: of the blocks that differ in var alone
+                  the one that comes here last does body, and sees what all of them have written.
+                  Which of them that is nobody knows: body says nothing of var, nor uses values from
+                  outside.  Nothing stands behind it */
     K_NOTE,    /* a comment */
     K_CONST,   /* dst = value (scalar) */
     K_PICK,    /* var = arg[0], an integer scalar, clamped to [0, the variable's count) */
@@ -87,11 +92,12 @@ typedef struct KNode {
     uint8_t op;
     uint8_t bind, unroll; /* LOOP */
     bool step;            /* LOOP: over the steps of a scan */
+    bool last;            /* BARRIER */
     uint8_t lanes;        /* LOAD STORE LANES LANE TAIL: active lanes (scalar access: 1) */
     uint8_t bit;          /* MEET */
     uint8_t nargs, nguard;
     uint16_t ew; /* EW, REDUCE: an Op */
-    Var var;     /* LOOP PICK; its count is the pool's */
+    Var var;     /* LOOP PICK LAST; its count is the pool's */
     BufId buf;
     Val dst, arg[5];
     Val *args;        /* LANES */
@@ -143,9 +149,10 @@ void kir_widen(Kir *k);
 void emit_c(const Kir *k, const char *name, const char *header_comment, Strbuf *out);
 
 /* Spells k as CUDA C (emit_cuda.c), a kernel NAME_0, NAME_1 .. for each part between barriers;
- * *launch (from k->arena) says how they are launched. */
+ * *launch (from k->arena) says how they are launched; *counters: how many the blocks count their
+ * arrivals with. */
 struct Launch;
 void emit_cuda(const Kir *k, const char *name, const char *header_comment, Strbuf *out,
-               struct Launch **launch, int32_t *nlaunch);
+               struct Launch **launch, int32_t *nlaunch, int32_t *counters);
 
 #endif

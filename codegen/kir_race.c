@@ -12,7 +12,9 @@
  * at the same iteration only, unless it was written again on the way.
  *
  * On a GPU the team is of blocks, each with an iteration of one loop: those of two loops are never
- * the same.  Between two syncs the threads of a block are held to what holds for a team between
+ * the same.  Where the last of several blocks goes on (K_LAST), those have met: what they had
+ * touched before is ordered before what it touches, whatever their place in the loop that they meet
+ * along.  Between two syncs the threads of a block are held to what holds for a team between
  * barriers, over all the loops that are shared out together; a loop with a sync was walked twice,
  * for what one iteration does to the next. */
 #include "codegen/kir_verify.h"
@@ -139,10 +141,14 @@ static bool wholly_disjoint(const Accesses *v, const Access *a, const Access *b)
     return false;
 }
 
-/* Whatever both touch, the same iteration of the loops par[from .. to) touches. */
-static bool same_iteration(const Accesses *v, const Access *a, const Access *b, int from, int to)
+/* Whatever both touch, the same iteration of the loops par[from .. to) touches, that over `met` (if
+ * not 0) left out. */
+static bool same_iteration(const Accesses *v, const Access *a, const Access *b, int from, int to,
+                           Var met)
 {
     for (int k = from; k < to; k++) {
+        if (met && a->par[k]->var == met)
+            continue;
         const int64_t count = ix_var_count(v->pool, a->par[k]->var);
         const IxRange p = a->at[k], q = b->at[k];
         if (ix_var_count(v->pool, b->par[k]->var) != count)
@@ -154,12 +160,22 @@ static bool same_iteration(const Accesses *v, const Access *a, const Access *b, 
     return true;
 }
 
+/* The loop whose blocks have all come to a last one between the two accesses, or have only that one
+ * do both; 0: there is none. */
+static Var loop_met(const Access *a, const Access *b)
+{
+    const Access *in = a->last ? a : b, *other = a->last ? b : a;
+    if (!in->last || (other->last && other->last != in->last))
+        return 0;
+    return in->last->var;
+}
+
 /* Whatever both touch, the same member of the team touches: on a GPU those of another loop are
- * others. */
+ * others, and blocks that have met in a last one are ordered. */
 static bool same_thread(const Accesses *v, const Access *a, const Access *b)
 {
     return (a->team && b->team && a->nteam == b->nteam && (a->team == b->team || !v->k->threads) &&
-            same_iteration(v, a, b, 0, a->nteam)) ||
+            same_iteration(v, a, b, 0, a->nteam, loop_met(a, b))) ||
            wholly_disjoint(v, a, b);
 }
 
@@ -167,7 +183,7 @@ static bool same_thread(const Accesses *v, const Access *a, const Access *b)
 static bool same_thread_of_block(const Accesses *v, const Access *a, const Access *b)
 {
     return (a->npar == b->npar && a->npar > a->nteam &&
-            same_iteration(v, a, b, a->nteam, a->npar)) ||
+            same_iteration(v, a, b, a->nteam, a->npar, 0)) ||
            wholly_disjoint(v, a, b);
 }
 
@@ -314,6 +330,19 @@ static Status check_private_read(const Accesses *v, const Access *r)
     return ST_OK;
 }
 
+/* What a block keeps for itself differs from block to block of those that have met. */
+static Status check_last_read(const Accesses *v, const Access *r)
+{
+    for (uint32_t i = 0; i < v->naccess; i++) {
+        const Access *w = &v->access[i];
+        if (w->write && w->node->buf == r->node->buf && w->team == r->team && w->last != r->last &&
+            r->last)
+            return REFUSE(v, "%s is the last block's own, whichever that is",
+                          v->k->buf[r->node->buf].name);
+    }
+    return ST_OK;
+}
+
 /* Something must have been written before workspaces and outputs are read. */
 static Status check_written(const Accesses *v, const Access *r)
 {
@@ -347,8 +376,8 @@ static bool access_repeats(const Accesses *v, const Access *a, const Access *b)
            !memcmp(a->par, b->par, sizeof *a->par * (size_t)a->npar) &&
            !memcmp(a->at, b->at, sizeof *a->at * (size_t)a->npar) && a->sync == b->sync &&
            a->again == b->again && a->segment == b->segment && a->write == b->write &&
-           a->node->lanes == b->node->lanes && a->outer == b->outer && a->inner == b->inner &&
-           places_equal(a, b, x->rank);
+           a->node->lanes == b->node->lanes && a->last == b->last && a->outer == b->outer &&
+           a->inner == b->inner && places_equal(a, b, x->rank);
 }
 
 static int order_access(const void *pa, const void *pb)
@@ -387,8 +416,10 @@ Status kir_verify_accesses(const Accesses *v)
         const KBuf *b = &v->k->buf[a[i]->node->buf];
         if (!a[i]->write && b->cls != BUF_IN)
             TRY(check_written(v, a[i]));
-        if (is_own(b) && !a[i]->write)
+        if (is_own(b) && !a[i]->write) {
             TRY(check_private_read(v, a[i]));
+            TRY(check_last_read(v, a[i]));
+        }
         if (b->cls == BUF_PRIVATE && !v->k->threads)
             continue;
         for (uint32_t j = i; j < n; j++) {

@@ -29,7 +29,7 @@ typedef struct Verify {
     Ctx *cx;
     const Kir *k;
     IxPool *pool;
-    IxRange *rng; /* by Var; lo INT64_MIN: as it was made */
+    IxRange *rng;          /* by Var; lo INT64_MIN: as it was made */
     bool *open, *unrolled; /* by Var: of a loop around; that is wholly unrolled */
     uint32_t nvar;
     Undo *undo;
@@ -50,6 +50,8 @@ typedef struct Verify {
     const KNode *par[MAX_SHARED];
     int npar, nteam;
     const KNode *team, *outer, *inner;
+    const KNode *last; /* the K_LAST around */
+    bool alone;        /* after a barrier of the launch's last block */
 } Verify;
 
 static const IxRange ASIS = { INT64_MIN, 0 };
@@ -398,6 +400,7 @@ static Status record_access(Verify *v, const KNode *n, bool write)
                    .team = v->team,
                    .outer = v->outer,
                    .inner = v->team ? v->inner : v->outer,
+                   .last = v->last,
                    .seq = v->seq,
                    .segment = v->segment,
                    .sync = v->sync,
@@ -527,6 +530,9 @@ static Status enter_shared(Verify *v, const KNode *n)
         return REFUSE(v, "a loop over %s for a block's threads outside of its block", name);
     if (in && in->bind == n->bind && (in->body != n || n->next))
         return REFUSE(v, "loop %s is not alone in the one it is shared out with", name);
+    if (v->alone &&
+        (n->bind == BIND_GRID || (n->bind == BIND_TEAM && ix_var_count(v->pool, n->var) != 1)))
+        return REFUSE(v, "a loop over %s for several blocks, of which one is left", name);
     if (v->npar == MAX_SHARED)
         return REFUSE(v, "more than %d loops are shared out", MAX_SHARED);
     v->par[v->npar++] = n;
@@ -615,6 +621,45 @@ static Status walk_pick(Verify *v, const KNode *n)
     return ST_OK;
 }
 
+/* All threads of all blocks must come, once, and end here; what one of them does then must not show
+ * which it is. */
+static Status walk_last(Verify *v, const KNode *n)
+{
+    bool *known = arena_copy(v->k->arena, v->known, sizeof *v->known * v->k->nval);
+    bool open = false;
+    for (int i = 0; i < v->nteam; i++)
+        open |= v->par[i]->var == n->var;
+    if (!v->team || v->team->bind != BIND_TEAM || v->npar > v->nteam || v->when || v->inner ||
+        v->last || n->next)
+        return REFUSE(v, "not all blocks come to where the last of them goes on");
+    if (!open || ix_var_count(v->pool, n->var) < 2)
+        return REFUSE(v, "the last block of no loop of several");
+    Mark m = mark(v);
+    v->last = n;
+    v->sync++;
+    v->depth++;
+    v->open[n->var] = false;
+    memset(v->known, 0, sizeof *v->known * v->k->nval);
+    TRY(walk(v, n->body));
+    release(v, m);
+    memcpy(v->known, known, sizeof *known * v->k->nval);
+    v->open[n->var] = true;
+    v->depth--;
+    v->last = NULL;
+    return ST_OK;
+}
+
+static Status walk_barrier(Verify *v, const KNode *n)
+{
+    if (v->depth)
+        return REFUSE(v, "a barrier inside a loop or condition");
+    if (n->last && !v->k->threads)
+        return REFUSE(v, "the last block of a launch, on a CPU");
+    v->alone = n->last;
+    v->segment++;
+    return ST_OK;
+}
+
 static Status walk_node(Verify *v, const KNode *n)
 {
     v->seq++;
@@ -626,10 +671,9 @@ static Status walk_node(Verify *v, const KNode *n)
     case K_NOTE:
         return ST_OK;
     case K_BARRIER:
-        if (v->depth)
-            return REFUSE(v, "a barrier inside a loop or condition");
-        v->segment++;
-        return ST_OK;
+        return walk_barrier(v, n);
+    case K_LAST:
+        return walk_last(v, n);
     case K_SYNC:
         if (!v->team || v->team->bind != BIND_TEAM || v->npar > v->nteam || v->when)
             return REFUSE(v, "not all threads of a block come to a sync");

@@ -28,6 +28,7 @@ typedef struct Access {
     const KNode *team;  /* par[0], or NULL: every thread */
     const KNode *outer; /* the outermost loop around it that is none */
     const KNode *inner; /* the outermost loop inside team, or outer */
+    const KNode *last;  /* the K_LAST that it is in, or NULL */
     uint32_t seq, segment, sync;
     int again, turn; /* in a second walk: of loops around it, of the outermost inside team */
     bool write;

@@ -40,7 +40,8 @@ static bool touches(const Kir *k, const KNode *n, BufId buf, bool write_only)
 {
     for (; n; n = n->next) {
         const bool access = n->op == K_STORE || (n->op == K_LOAD && !write_only);
-        if ((access && n->buf == buf) || n->op == K_SYNC || touches(k, n->body, buf, write_only))
+        if ((access && n->buf == buf) || n->op == K_SYNC || n->op == K_LAST ||
+            touches(k, n->body, buf, write_only))
             return true;
     }
     return false;

@@ -89,7 +89,8 @@ Open low_when(Low *l, Ix ix, int64_t count); /* what follows is done where 0 <= 
 /* Puts the reduced axes of st where the point of that number is, the last running fastest; gives the
  * place of the outermost, which is too great when the number is. */
 Ix low_reduced_at(Low *l, const Stage *st, Ix number);
-void low_blocked(Low *l, const Nest *n); /* a nest with n->blocked */
+/* A nest with n->blocked; finish: NULL, or what the last block of a tile does with its parts. */
+void low_blocked(Low *l, const Nest *n, const Nest *finish);
 void low_held_fill(Low *l, const Nest *n); /* a nest with n->held: what comes before the steps, */
 void low_held(Low *l, const Nest *n);      /* and at each */
 

@@ -7,6 +7,7 @@
  *         sync, the block's operands into shared memory, sync
  *         bk times: tm rows and tn columns from there, and their products
  *       the roots, at the points of the thread's sums
+ *       the last block of a tile: the sums of its parts, in order, and what comes of them
  *
  * The rows, the columns and the reduced points are each counted as one axis, taken apart where an
  * operand is read or a root stored, so that a window of an image is a matrix like any other.  What
@@ -15,6 +16,7 @@
 
 #include <string.h>
 
+#include "ir/base/bug.h"
 #include "ir/base/size.h"
 
 typedef struct Plane { /* rows or columns of a block */
@@ -34,6 +36,7 @@ typedef struct Block {
     Ix first, step;    /* number of the part's first point; of this step's first, from there */
     Val *sum;          /* by reduction, row, column of the thread */
     Val *left, *right; /* by reduction and row, column: values read at one depth */
+    Var part;          /* the loop over the parts, or 0 */
 } Block;
 
 /* ---- places ------------------------------------------------------------------------------ */
@@ -199,7 +202,16 @@ static void multiply(Block *k)
 
 /* ---- results ------------------------------------------------------------------------------- */
 
-static void finish(Block *k)
+static void roots_at(Block *k, int y, int x)
+{
+    for (int i = 0; i < k->n->nred; i++)
+        low_known_as(k->l, &k->l->s->stage[k->n->red[i]],
+                     k->sum[(i * k->b->tm + y) * k->b->tn + x]);
+    low_roots(k->l, false);
+}
+
+/* Does something at each of the thread's points that is there. */
+static void at_points(Block *k, void (*what)(Block *k, int y, int x))
 {
     Low *l = k->l;
     const Blocked *b = k->b;
@@ -223,9 +235,8 @@ static void finish(Block *k)
                 c = guard_plane(l, &k->col, col);
             for (int a = 0; a < k->n->naxis; a++) /* where low_at will put them */
                 l->base[a] = l->env[k->n->axis[a]];
-            for (int i = 0; i < k->n->nred; i++)
-                low_known_as(l, &l->s->stage[k->n->red[i]], k->sum[(i * b->tm + y) * b->tn + x]);
-            low_roots(l, false);
+            low_at(l, 0);
+            what(k, y, x);
             if (rest_col)
                 low_close(l, c);
             if (rest_row)
@@ -236,10 +247,55 @@ static void finish(Block *k)
     low_close(l, open[0]);
 }
 
+/* ---- the last block ------------------------------------------------------------------------ */
+
+enum { TOGETHER = 16 }; /* loads of a thread, so that it waits once for all of them */
+
+static void start_sums(Block *k)
+{
+    const int n = k->n->nred * k->b->tm * k->b->tn;
+    k->sum = arena_array(k->l->arena, Val, n);
+    for (int i = 0; i < n; i++)
+        k->sum[i] = low_accumulator(k->l, low_const(k->l, 0, REG_F32));
+}
+
+static void add_part(Block *k, int y, int x)
+{
+    Low *l = k->l;
+    for (int i = 0; i < k->n->nred; i++) {
+        const Val sum = k->sum[(i * k->b->tm + y) * k->b->tn + x];
+        const Val pair[] = { sum, low_value(l, l->s->stage[k->n->red[i]].e) };
+        low_set(l, sum, low_ew(l, OP_add, REG_F32, false, 2, pair));
+    }
+}
+
+static void finish_parts(const Block *head, const Nest *n)
+{
+    Low *l = head->l;
+    Block k = *head;
+    KNode *last = low_put(l, K_LAST);
+    const Open body = { l->tail, l->nknown };
+    last->var = head->part;
+    l->tail = &last->body;
+    low_forget(l, 0); /* what it knows is the parts' */
+    k.n = l->n = n;
+    start_sums(&k);
+    const Var p = ix_var_new(l->p, "p", ix_var_count(l->p, head->n->part) - BUG(77));
+    const int together = TOGETHER / (n->nred * k.b->tm * k.b->tn);
+    const Open parts = low_open(l, p, together > 1 ? BIND_UNROLL : BIND_SERIAL, together);
+    l->env[head->n->part] = ix_var(l->p, p);
+    at_points(&k, add_part);
+    low_close(l, parts);
+    at_points(&k, roots_at);
+    low_close(l, body);
+}
+
 /* ---- the nest ------------------------------------------------------------------------------ */
 
-static void open_rest(Low *l, const Nest *n, Open *open, int *nopen)
+/* Gives the loop over the parts, or 0. */
+static Var open_rest(Low *l, const Nest *n, Open *open, int *nopen)
 {
+    Var part = 0;
     const Blocked *b = n->blocked;
     for (int i = 0; i < b->nrest; i++) {
         const Var v = b->rest[i];
@@ -252,20 +308,21 @@ static void open_rest(Low *l, const Nest *n, Open *open, int *nopen)
         l->env[v] = ix_var(l->p, own);
     }
     if (n->part) {
-        const Var own = ix_var_new(l->p, "part", ix_var_count(l->p, n->part));
-        open[(*nopen)++] = low_open(l, own, BIND_TEAM, 0);
-        l->env[n->part] = ix_var(l->p, own);
+        part = ix_var_new(l->p, "part", ix_var_count(l->p, n->part));
+        open[(*nopen)++] = low_open(l, part, BIND_TEAM, 0);
+        l->env[n->part] = ix_var(l->p, part);
     }
+    return part;
 }
 
-void low_blocked(Low *l, const Nest *n)
+void low_blocked(Low *l, const Nest *n, const Nest *finish)
 {
     const Blocked *b = n->blocked;
     Open open[MAX_AXES + 4];
     int nopen = 0;
     Block k = { .l = l, .n = n, .b = b, .st = &l->s->stage[n->red[0]], .depth = 1 };
     l->n = n;
-    open_rest(l, n, open, &nopen);
+    k.part = open_rest(l, n, open, &nopen);
     k.row = plane_of(l, b->row, b->nrow, b->bm, open, &nopen);
     k.col = plane_of(l, b->col, b->ncol, b->bn, open, &nopen);
     if (nopen == 0)
@@ -276,9 +333,7 @@ void low_blocked(Low *l, const Nest *n)
     k.first = n->part ? ix_scale(l->p, l->env[n->part], n->chunk) : ix_const(l->p, 0);
     k.left = arena_array(l->arena, Val, b->tm);
     k.right = arena_array(l->arena, Val, b->tn);
-    k.sum = arena_array(l->arena, Val, n->nred * b->tm * b->tn);
-    for (int i = 0; i < n->nred * b->tm * b->tn; i++)
-        k.sum[i] = low_accumulator(l, low_const(l, 0, REG_F32));
+    start_sums(&k);
     const Var v = ix_var_new(l->p, "kt", size_ceil_div(n->part ? n->chunk : k.depth, b->bk));
     const Open steps = low_open(l, v, BIND_SERIAL, 0);
     k.step = ix_scale(l->p, ix_var(l->p, v), b->bk);
@@ -292,7 +347,9 @@ void low_blocked(Low *l, const Nest *n)
     low_put(l, K_SYNC);
     multiply(&k);
     low_close(l, steps);
-    finish(&k);
+    at_points(&k, roots_at);
+    if (finish)
+        finish_parts(&k, finish);
     while (nopen)
         low_close(l, open[--nopen]);
 }

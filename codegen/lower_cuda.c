@@ -378,10 +378,10 @@ static void block_body(Low *l, const Phase *ph)
 static void lower_phase(Low *l, const Phase *ph)
 {
     if (ph->barrier)
-        low_put(l, K_BARRIER);
+        low_put(l, K_BARRIER)->last = ph->last;
     if (ph->flat) {
         if (ph->nest[0].blocked)
-            low_blocked(l, &ph->nest[0]);
+            low_blocked(l, &ph->nest[0], ph->nnest > 1 ? &ph->nest[1] : NULL);
         else
             lower_nest(l, &ph->nest[0], BIND_GRID);
         return;

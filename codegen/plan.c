@@ -28,10 +28,13 @@ static void print_held(const Nest *n, Strbuf *out)
         strbuf_printf(out, ", %d of %d factors,", kept, n->nred);
 }
 
-static void print_nest(const Plan *p, const Nest *n, Strbuf *out)
+static void print_nest(const Plan *p, const Nest *n, bool last, Strbuf *out)
 {
     static const char *const when[] = { "", "first ", "each step ", "last " };
-    strbuf_printf(out, "    %s%s ", when[n->when], n->row ? "row" : n->nred ? "contract" : "map");
+    strbuf_printf(out, "    %s%s%s ", last ? "last block: " : "", when[n->when],
+                  n->row    ? "row"
+                  : n->nred ? "contract"
+                            : "map");
     for (int i = 0; i < n->naxis; i++) {
         const bool vec = n->axis[i] == n->vec;
         strbuf_printf(out, "%s%s", i ? " " : "", ix_var_name(p->s->pool, n->axis[i]));
@@ -62,18 +65,19 @@ void plan_print(const Plan *p, Strbuf *out)
 {
     for (int i = 0; i < p->nphase; i++) {
         const Phase *ph = &p->phase[i];
-        strbuf_printf(out, "  %s%s", ph->barrier ? "barrier, " : "",
-                      ph->each   ? "each thread"
+        strbuf_printf(out, "  %s%s", ph->barrier && !ph->last ? "barrier, " : "",
+                      ph->last   ? "last block"
+                      : ph->each ? "each thread"
                       : ph->flat ? "all threads"
                                  : "team");
         if (ph->team && !ph->flat)
             strbuf_printf(out, " %s in blocks of %lld", ix_var_name(p->s->pool, ph->team),
                           (long long)ph->block);
-        else if (!ph->each && !ph->flat)
+        else if (!ph->each && !ph->flat && !ph->last)
             strbuf_add(out, " of one");
         strbuf_putc(out, '\n');
         for (int j = 0; j < ph->nnest; j++)
-            print_nest(p, &ph->nest[j], out);
+            print_nest(p, &ph->nest[j], ph->flat && j > 0, out);
     }
     for (uint32_t b = 0; b < p->s->nbuf; b++) {
         const GBuf *g = &p->s->buf[b];

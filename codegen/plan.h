@@ -78,8 +78,12 @@ typedef struct Phase {
     Var team; /* axis shared out over the threads in blocks; 0: one thread does it all */
     int64_t block;
     bool each;    /* every thread runs it for itself, into private buffers */
-    bool flat;    /* GPU: one nest, its tiles shared out over all threads of all blocks */
+    bool flat;    /* GPU: one nest, its tiles shared out over all threads of all blocks; or one in
+                     blocks and parts, and a second that adds the parts of a block's tile up and goes
+                     on, which the last block to come does */
     bool barrier; /* before it */
+    bool last;    /* GPU: that one is no launch's end: the last block that comes there does this phase
+                     alone */
 } Phase;
 
 typedef struct Plan {

@@ -13,8 +13,13 @@
  * neighbouring elements; by a warp or a whole block, along the reduced axes, when those are what
  * lies together in memory or there are too few points to keep threads busy.  A contraction alone in
  * its phase goes in blocks (plan_blocked.c).  Where all points together leave most of the GPU idle,
- * the reduced points are cut into parts: a launch for the sums of each part, and one that adds
- * those up, in order, and goes on. */
+ * the reduced points are cut into parts, and what is to be done with their sums waits for them all.
+ *
+ * Who waits is decided at one place, "who finishes".  A launch costs about as much as a few trips
+ * to memory, one behind the other.  So where that is enough the last block that comes finishes, in
+ * fixed order, and there is no second launch: with the parts of one tile of a contraction the last
+ * of the blocks that made them, with a small phase behind a barrier the last of all.  Where more is
+ * left, as where the many parts of a large tile meet, a launch of all multiprocessors is faster. */
 #include "codegen/planner.h"
 
 #include <string.h>
@@ -391,6 +396,66 @@ static Nest cut_parts(Cuda *c, Nest *n, int64_t parts)
     return head;
 }
 
+/* ---- who finishes ------------------------------------------------------------------------ */
+
+enum {
+    LAST_TRIPS = 8, /* to memory, one behind the other: about the time of a launch */
+    TRIP_LOADS = 16 /* of a thread's, that are under way together */
+};
+
+/* head: a contraction in blocks, in parts.  Does the last block of each tile add them up? */
+static bool tile_finishes(const Cuda *c, const Nest *head)
+{
+    const Blocked *b = head->blocked;
+    const int64_t loads = (int64_t)head->nred * (b ? b->tm * b->tn : 0);
+    return b && size_mul(ix_var_count(c->pl.s->pool, head->part), loads) <=
+                    (int64_t)LAST_TRIPS * TRIP_LOADS;
+}
+
+/* Trips to memory of phase ph's nest if one block alone does it. */
+static int64_t trips_alone(Cuda *c, const Phase *ph)
+{
+    Nest n = ph->nest[0];
+    schedule(&c->pl, &n, c->span, BLOCK_THREADS);
+    const int64_t lanes = n.lanes ? n.lanes : 1;
+    const int64_t k = size_ceil_div(reduced_points(c->pl.s, &n), lanes);
+    return size_mul(size_ceil_div(size_mul(nest_points(&n, c->span), lanes), BLOCK_THREADS),
+                    k > 1 ? k : 1);
+}
+
+/* Is it done by one block anyway, or fast enough by one? */
+static bool block_finishes(Cuda *c, const Phase *ph)
+{
+    const Nest *n = &ph->nest[0];
+    if (ph->each || scan_phase(ph) || n->blocked || n->part || (!ph->flat && ph->team))
+        return false;
+    return !ph->flat ||
+           size_mul(nest_points(n, c->span), n->lanes ? n->lanes : 1) <= BLOCK_THREADS ||
+           trips_alone(c, ph) <= LAST_TRIPS;
+}
+
+/* The phases between two barriers go to the last block of those before them if all may. */
+static void launches_finish(Cuda *c)
+{
+    Plan *p = c->pl.p;
+    for (int i = 0, end; i < p->nphase; i = end) {
+        bool all = true;
+        for (end = i; end < p->nphase && (end == i || !p->phase[end].barrier); end++)
+            all &= block_finishes(c, &p->phase[end]);
+        if (!p->phase[i].barrier || !all || c->how != CUDA_BLOCKED)
+            continue;
+        p->phase[i].last = true;
+        for (int j = i; j < end; j++) {
+            Phase *ph = &p->phase[j];
+            if (!ph->flat)
+                continue;
+            ph->flat = false;
+            ph->team = 0;
+            schedule(&c->pl, &ph->nest[0], c->span, BLOCK_THREADS);
+        }
+    }
+}
+
 /* ---- launches ---------------------------------------------------------------------------- */
 
 static void add_flat(Cuda *c, const Nest *n)
@@ -413,6 +478,10 @@ static void plan_flat(Cuda *c, Phase *ph)
     if (parts > 1) {
         const Nest head = cut_parts(c, n, parts);
         add_flat(c, &head);
+        if (tile_finishes(c, &head)) {
+            phase_take(c->pl.arena, &c->pl.p->phase[c->pl.p->nphase - 1], n);
+            return;
+        }
         schedule(&c->pl, n, c->span, c->pl.team * BLOCK_THREADS * 2);
     }
     add_flat(c, n);
@@ -504,6 +573,7 @@ Status plan_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *body, Cuda
     pl->p->threads = BLOCK_THREADS;
     plan_launches(&c);
     plan_barriers(pl);
+    launches_finish(&c);
     assign_offsets(pl);
     if (pl->p->private_bytes > t->smem_bytes)
         return FAIL(cx, INTERNAL, "plan: %lld bytes of shared memory, a block has %lld",

@@ -96,14 +96,22 @@ static int64_t counters_of(const Bind *b, const Step *s)
     return own ? b->k[s->kernel].counters : 0;
 }
 
-/* Counters keep their values from run to run, so that each kernel has its own. */
-static Status place_counters(Bind *b)
+enum { COUNTER_LINE = 128 };
+
+static int64_t counter_bytes(const Bind *b)
 {
-    enum { LINE = 128 };
-    Schedule *s = &b->p->schedule;
+    const Schedule *s = &b->p->schedule;
     int64_t bytes = 0;
     for (int i = 0; i < s->nstep; i++)
-        bytes += size_round_up(size_mul(counters_of(b, &s->step[i]), 4), LINE);
+        bytes =
+            size_add(bytes, size_round_up(size_mul(counters_of(b, &s->step[i]), 4), COUNTER_LINE));
+    return bytes;
+}
+
+/* Counters keep their values from run to run, so that each kernel has its own. */
+static Status place_counters(Bind *b, int64_t bytes)
+{
+    Schedule *s = &b->p->schedule;
     if (bytes == 0)
         return ST_OK;
     char *at = program_own(b, bytes);
@@ -116,7 +124,7 @@ static Status place_counters(Bind *b)
             continue;
         step->arg[step->nin + step->nout + 1] = at;
         step->bytes[step->nin + step->nout + 1] = n;
-        at += size_round_up(n, LINE);
+        at += size_round_up(n, COUNTER_LINE);
     }
     return ST_OK;
 }
@@ -128,7 +136,9 @@ Status program_place(Bind *b, int32_t **slots)
     plan_slots(b);
     plan_workspace(b);
     const int64_t values = memplan_solve(b->arena, b->buf, b->nbuf);
-    p->info.workspace_bytes = memplan_solve(b->arena, b->work, b->nwork);
+    const int64_t work_bytes = memplan_solve(b->arena, b->work, b->nwork),
+                  counters = counter_bytes(b);
+    p->info.workspace_bytes = size_add(work_bytes, counters);
     p->info.arena_bytes = size_add(p->info.arena_bytes, values);
     p->info.peak_bytes =
         size_add(size_add(p->info.arena_bytes, p->info.weight_bytes), p->info.workspace_bytes);
@@ -137,7 +147,7 @@ Status program_place(Bind *b, int32_t **slots)
     char **at = arena_array(b->arena, char *, b->nbuf),
          **work = arena_array(b->arena, char *, b->nwork);
     TRY(place(b, b->buf, b->nbuf, values, "the values of a run", at));
-    TRY(place(b, b->work, b->nwork, p->info.workspace_bytes, "the kernels' workspace", work));
+    TRY(place(b, b->work, b->nwork, work_bytes, "the kernels' workspace", work));
     for (int i = 0; i < s->nstep; i++) {
         Step *step = &s->step[i];
         const uint32_t n = step->nin + step->nout;
@@ -153,5 +163,5 @@ Status program_place(Bind *b, int32_t **slots)
             step->bytes[n + w] = b->work[2 * i + w].bytes;
         }
     }
-    return place_counters(b);
+    return place_counters(b, counters);
 }

@@ -33,6 +33,14 @@ static const char dropout[] =
     "  \"loss\": { \"type\": \"cross_entropy\", \"prediction\": \"y\" },\n"
     "  \"optimizer\": { \"type\": \"adam\", \"learning_rate\": 0.01 },\n"
     "  \"train\": { \"batch_size\": 16, \"clip_norm\": 1.0, \"seed\": 3 } }\n";
+/* Its weight's gradient is summed by several blocks, of which the last one ends it. */
+static const char tall[] =
+    "{ \"data\": { \"random\": { \"x\": [24], \"y\": [1], \"rows\": 1200 } }, \"layers\": [\n"
+    "  { \"name\": \"h\", \"type\": \"dense\", \"units\": 20, \"activation\": \"tanh\" },\n"
+    "  { \"name\": \"y\", \"type\": \"dense\", \"units\": 1 } ],\n"
+    "  \"loss\": { \"type\": \"mse\", \"prediction\": \"y\" },\n"
+    "  \"optimizer\": { \"type\": \"sgd\", \"learning_rate\": 0.1 },\n"
+    "  \"train\": { \"batch_size\": 528, \"seed\": 3 } }\n";
 static const char one_layer[] =
     "{ \"data\": { \"random\": { \"x\": [6], \"y\": [3], \"rows\": 64 } }, \"layers\": [\n"
     "  { \"name\": \"y\", \"type\": \"dense\", \"units\": 3, \"activation\": \"relu\" } ],\n"
@@ -352,6 +360,7 @@ int main(void)
                NULL,
                { "data.window=12", "layers.conv.filters=7", "layers.gru.units=9", "train.batch_size=16" } },
         c4 = { "simt", "cuda-app", "1", NULL, dropout, { NULL } };
+    static const Case c6 = { "simt", "cuda-app", "1", NULL, tall, { NULL } };
     static const Case c5 = { "cuda", "cuda-app", "1", NULL, dropout, { NULL } };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_prestate(app_trains_as_gtc_does, (void *)(uintptr_t)&c1),
@@ -359,6 +368,7 @@ int main(void)
         cmocka_unit_test_prestate(app_trains_as_gtc_does, (void *)(uintptr_t)&c3),
         cmocka_unit_test_prestate(app_trains_as_gtc_does, (void *)(uintptr_t)&c4),
         cmocka_unit_test_prestate(app_trains_as_gtc_does, (void *)(uintptr_t)&c5),
+        cmocka_unit_test_prestate(app_trains_as_gtc_does, (void *)(uintptr_t)&c6),
         cmocka_unit_test(app_compiles_its_kernels),
         cmocka_unit_test(names_stay_in_comments),
         cmocka_unit_test(cuda_kernels_are_printed),
