@@ -139,8 +139,8 @@ Status layer_pool(LayerCx *lx, const Layer *l, const Ref *in, int nin, Ref *out)
     return ST_OK;
 }
 
-/* Axis `axis` of x in n parts that may differ by one in length or share a step, as PyTorch cuts
- * them, each to one step. */
+/* Axis `axis` of x in n parts that may differ by one in length or share a step, or be more than
+ * there are steps, as PyTorch cuts them, each to one step. */
 static Ref pool_parts(Builder *b, Op op, Ref x, int axis, int64_t n)
 {
     enum { MOST = 64 };
@@ -175,10 +175,10 @@ Status layer_adaptive_pool(LayerCx *lx, const Layer *l, const Ref *in, int nin, 
     *out = in[0];
     for (int i = 0; i < n; i++) {
         const int64_t have = s.dim[1 + i];
-        if (wanted[i] > have || (have % wanted[i] && wanted[i] > 64))
+        if (have == 0 || (have % wanted[i] && wanted[i] > 64))
             return layer_fail(lx, l, "cannot make %lld parts of axis %d of %s%s",
                               (long long)wanted[i], i, layer_shape_str(s),
-                              wanted[i] > have ? "" : ": more than 64, and they are not equal");
+                              have == 0 ? "" : ": more than 64, and they are not equal");
         if (wanted[i] != have)
             *out = pool_parts(lx->b, pool_op(l), *out, 1 + i, wanted[i]);
     }

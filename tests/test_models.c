@@ -278,8 +278,8 @@ static void shapes_that_do_not_fit_are_said(void **state)
                     "\"dense\", \"units\": 5, \"tied\": \"d\"}"),
           "the weight of \"d\" leads from 3 to 4 here, not from 3 to 5" },
         { ONE_LAYER("[4]", "[4]", "{\"type\": \"embedding\", \"dim\": 3}"), "wants \"vocab\"" },
-        { ONE_LAYER("[5, 6]", "[4]", "{\"type\": \"adaptive_max_pool1d\", \"output\": 6}"),
-          "cannot make 6 parts of axis 0 of [5,6]" },
+        { ONE_LAYER("[5, 6]", "[4]", "{\"type\": \"adaptive_max_pool1d\", \"output\": 66}"),
+          "cannot make 66 parts of axis 0 of [5,6]: more than 64, and they are not equal" },
         { ONE_LAYER("[4]", "[4]", "{\"type\": \"relu\"}"), "no layer has parameters to train" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

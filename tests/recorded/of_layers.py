@@ -171,6 +171,9 @@ def pools():
                 row("adaptive_avg_pool3d", (3, 5, 4, 2), nn.AdaptiveAvgPool3d((2, 3, 4)), cf, output=[2, 3, 4]),
                 row("adaptive_max_pool1d", (7, 3), nn.AdaptiveMaxPool1d(3), cf, output=3),
                 row("adaptive_max_pool2d", (5, 4, 2), nn.AdaptiveMaxPool2d((3, 2)), cf, output=[3, 2]),
+                row("adaptive_max_pool3d", (3, 5, 4, 2), nn.AdaptiveMaxPool3d((2, 3, 1)), cf, output=[2, 3, 1]),
+                row("adaptive_avg_pool1d", (5, 3), nn.AdaptiveAvgPool1d(7), cf, output=7),
+                row("adaptive_max_pool2d", (3, 2, 2), nn.AdaptiveMaxPool2d((5, 4)), cf, output=[5, 4]),
                 row("k_max_pool1d", (7, 3), Function(lambda x: x.topk(3, 1).values), k=3),
                 row("cumsum", (5, 3), Function(lambda x: x.cumsum(1))),
                 row("global_avg_pool", (5, 3), nn.AdaptiveAvgPool1d(1), cf),
@@ -179,7 +182,8 @@ def pools():
                 row("global_max_pool", (3, 5, 2), nn.AdaptiveMaxPool2d(1), cf),
                 row("upsample1d", (5, 3), nn.Upsample(scale_factor=2), cf),
                 row("upsample1d", (3, 2), nn.Upsample(scale_factor=3), cf, scale=3),
-                row("upsample2d", (3, 2, 3), nn.Upsample(scale_factor=(2, 3)), cf, scale=[2, 3]))
+                row("upsample2d", (3, 2, 3), nn.Upsample(scale_factor=(2, 3)), cf, scale=[2, 3]),
+                row("upsample3d", (2, 1, 3, 2), nn.Upsample(scale_factor=(2, 3, 1)), cf, scale=[2, 3, 1]))
     yield layer("pad1d", row("pad1d", (5, 3), nn.ConstantPad1d((2, 1), 0), cf, before=2, after=1),
                 row("pad1d", (5, 3), nn.ConstantPad1d((0, 3), 0.75), cf, after=3, value=0.75),
                 row("pad1d", (5, 3), nn.ReflectionPad1d((4, 2)), cf, before=4, after=2, mode="reflect"),
@@ -190,6 +194,14 @@ def pools():
                 row("pad2d", (3, 4, 2), nn.ReflectionPad2d((3, 1, 2, 1)), cf, before=[2, 3], after=[1, 1], mode="reflect"),
                 row("pad2d", (3, 4, 2), nn.ReplicationPad2d((1, 2, 3, 1)), cf, before=[3, 1], after=[1, 2], mode="replicate"),
                 row("pad2d", (3, 4, 2), nn.CircularPad2d((4, 1, 2, 3)), cf, before=[2, 4], after=[3, 1], mode="circular"))
+    yield layer("pad3d", row("pad3d", (2, 3, 4, 2), nn.ConstantPad3d((1, 0, 2, 1, 0, 3), -0.5), cf, before=[0, 2, 1],
+                             after=[3, 1, 0], value=-0.5),
+                row("pad3d", (2, 3, 4, 2), nn.ReflectionPad3d((3, 1, 2, 1, 1, 0)), cf, before=[1, 2, 3], after=[0, 1, 1],
+                    mode="reflect"),
+                row("pad3d", (1, 3, 4, 2), nn.ReplicationPad3d((1, 2, 3, 1, 2, 0)), cf, before=[2, 3, 1], after=[0, 1, 2],
+                    mode="replicate"),
+                row("pad3d", (2, 3, 4, 1), nn.CircularPad3d((4, 1, 2, 3, 1, 2)), cf, before=[1, 2, 4], after=[2, 3, 1],
+                    mode="circular"))
 
 
 def norms():
