@@ -41,6 +41,12 @@ static inline const char *cc_march(int lanes)
 #endif
 }
 
+/* The widest vectors of this machine. */
+static inline int cc_lanes(void)
+{
+    return cc_march(16) ? 16 : cc_march(8) ? 8 : 4;
+}
+
 static inline void cc_write(const char *path, const char *text)
 {
     FILE *f = fopen(path, "w");

@@ -2,7 +2,6 @@
 #include "tests/kernel_batch.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,27 +10,15 @@
 #include "codegen/kernel.h"
 #include "ir/text.h"
 #include "tests/cc.h"
+#include "tests/kernel_run.h"
 
-enum { RED = 64, TEAM = 2, HEARD = 240 };
-
-typedef struct Team {
-    int tid, nt;
-    void *bar;
-    void (*barrier)(void *);
-} Team;
-
-typedef void KernelFn(void *const *arg, const Team *team);
+enum { HEARD = 240 };
 
 typedef struct Run {
     const KernelCase *c;
     Kernel k;
     Tensor *want;
 } Run;
-
-int kernel_batch_lanes(void)
-{
-    return cc_march(16) ? 16 : cc_march(8) ? 8 : 4;
-}
 
 static void wrong(const Run *r, KernelTally *t, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -105,57 +92,6 @@ static bool is_ready(const Run *r)
 
 /* ---- running */
 
-struct Share {
-    KernelFn *fn;
-    void **arg;
-    Team team;
-};
-
-static void *run_share(void *p)
-{
-    struct Share *s = p;
-    s->fn(s->arg, &s->team);
-    return NULL;
-}
-
-static void barrier_wait(void *b)
-{
-    pthread_barrier_wait(b);
-}
-
-static void run_team(KernelFn *fn, void **arg, int nt)
-{
-    pthread_barrier_t bar;
-    pthread_t thread[TEAM];
-    struct Share share[TEAM];
-    pthread_barrier_init(&bar, NULL, (unsigned)nt);
-    for (int i = 0; i < nt; i++)
-        share[i] = (struct Share){ fn, arg, { i, nt, &bar, barrier_wait } };
-    for (int i = 1; i < nt; i++)
-        pthread_create(&thread[i], NULL, run_share, &share[i]);
-    run_share(&share[0]);
-    for (int i = 1; i < nt; i++)
-        pthread_join(thread[i], NULL);
-    pthread_barrier_destroy(&bar);
-}
-
-static char *poisoned(int64_t bytes)
-{
-    const size_t room = ((size_t)bytes + RED + 4095) / 4096 * 4096;
-    char *p = aligned_alloc(4096, room);
-    gtc_assert(p, "no memory for %zu bytes", room);
-    memset(p, 0xff, room);
-    return p;
-}
-
-static bool is_red(const char *p, int64_t bytes)
-{
-    for (int i = 0; i < RED; i++)
-        if ((unsigned char)p[bytes + i] != 0xff)
-            return false;
-    return true;
-}
-
 /* One unit in the last place of x. */
 static double last_place(DType dt, double x)
 {
@@ -203,21 +139,21 @@ static void run(const Run *r, KernelFn *fn, KernelTally *t)
     void **arg = arena_array(arena, void *, nin + nout + 2);
 
     for (uint32_t i = 0; i < nin; i++) {
-        arg[i] = poisoned(type_bytes(&r->c->in[i].type));
+        arg[i] = kernel_memory(type_bytes(&r->c->in[i].type));
         tensor_write(&r->c->in[i], arg[i]);
     }
     for (uint32_t o = 0; o < nout; o++)
-        arg[nin + o] = poisoned(type_bytes(&r->want[o].type));
+        arg[nin + o] = kernel_memory(type_bytes(&r->want[o].type));
     for (uint32_t i = 0; i < 2; i++)
-        arg[nin + nout + i] = poisoned(work[i]);
-    run_team(fn, arg, nt);
+        arg[nin + nout + i] = kernel_memory(work[i]);
+    kernel_run(fn, arg, nt);
     for (uint32_t o = 0; o < nout; o++) {
         compare(r, o, arg[nin + o], arena, t);
-        if (!is_red(arg[nin + o], type_bytes(&r->want[o].type)))
+        if (!kernel_memory_is_whole(arg[nin + o], type_bytes(&r->want[o].type)))
             wrong(r, t, "output %u: written past its end", o);
     }
     for (uint32_t i = 0; i < 2; i++)
-        if (!is_red(arg[nin + nout + i], work[i]))
+        if (!kernel_memory_is_whole(arg[nin + nout + i], work[i]))
             wrong(r, t, "workspace %u: written past its end", i);
     for (uint32_t i = 0; i < nin + nout + 2; i++)
         free(arg[i]);

@@ -21,7 +21,6 @@ typedef struct KernelTally {
     char first[800]; /* what was wrong first */
 } KernelTally;
 
-int kernel_batch_lanes(void); /* the widest vectors of this machine */
 void kernel_batch_run(const KernelCase *c, int n, int lanes, KernelTally *t);
 
 #endif

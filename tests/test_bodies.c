@@ -6,7 +6,6 @@
  * GTC_FUZZ_COUNT bodies, from seed GTC_FUZZ_SEED on.  GTC_VERBOSE tells each seed before it runs,
  * and why the last-resort planner had to take a body.  GTC_PLAN_ONLY compiles and runs nothing. */
 #include <math.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,17 +16,10 @@
 #include "ir/eval.h"
 #include "ir/text.h"
 #include "tests/cc.h"
+#include "tests/kernel_run.h"
 #include "tests/random_graph.h"
 
-enum { BATCH = 30, RUNS = 7, RED = 64, THREADS_MAX = 3 };
-
-typedef struct Team {
-    int tid, nt;
-    void *bar;
-    void (*barrier)(void *);
-} Team;
-
-typedef void KernelFn(void *const *arg, const Team *team);
+enum { BATCH = 30, RUNS = 7, THREADS_MAX = 3 };
 
 typedef struct Body {
     uint64_t seed;
@@ -120,58 +112,6 @@ static void show(const Body *b)
 
 /* ------------------------------------------------------------ runs */
 
-struct Share {
-    KernelFn *fn;
-    void **arg;
-    Team team;
-};
-
-static void *run_share(void *p)
-{
-    struct Share *s = p;
-    s->fn(s->arg, &s->team);
-    return NULL;
-}
-
-static void barrier_wait(void *b)
-{
-    pthread_barrier_wait(b);
-}
-
-static void run_team(KernelFn *fn, void **arg, int nt)
-{
-    pthread_barrier_t bar;
-    pthread_t thread[THREADS_MAX];
-    struct Share share[THREADS_MAX];
-    pthread_barrier_init(&bar, NULL, (unsigned)nt);
-    for (int i = 0; i < nt; i++) {
-        share[i] = (struct Share){ fn, arg, { i, nt, &bar, barrier_wait } };
-        if (i)
-            pthread_create(&thread[i], NULL, run_share, &share[i]);
-    }
-    run_share(&share[0]);
-    for (int i = 1; i < nt; i++)
-        pthread_join(thread[i], NULL);
-    pthread_barrier_destroy(&bar);
-}
-
-static char *poisoned(size_t bytes)
-{
-    const size_t room = (bytes + RED + 4095) / 4096 * 4096;
-    char *p = aligned_alloc(4096, room);
-    assert_non_null(p);
-    memset(p, 0xff, room);
-    return p;
-}
-
-static bool red(const char *p, int64_t bytes)
-{
-    for (int i = 0; i < RED; i++)
-        if ((unsigned char)p[bytes + i] != 0xff)
-            return false;
-    return true;
-}
-
 static bool agrees(DType dt, double ref, double got, double largest)
 {
     if (ref == got || (isnan(ref) && isnan(got)))
@@ -240,16 +180,16 @@ static void run_case(const Case *c, KernelFn *fn, bool inplace, Count *count)
 
     assert_non_null(arg);
     for (uint32_t i = 0; i < nin; i++) {
-        arg[i] = poisoned((size_t)type_bytes(&b->in[i].type));
+        arg[i] = kernel_memory(type_bytes(&b->in[i].type));
         tensor_write(&b->in[i], arg[i]);
     }
     for (uint32_t o = 0; o < nout; o++)
         arg[nin + o] = inplace && c->k.inplace[o] >= 0
                            ? arg[c->k.inplace[o]]
-                           : poisoned((size_t)type_bytes(&b->exact[o].type));
+                           : kernel_memory(type_bytes(&b->exact[o].type));
     for (int i = 0; i < 2; i++)
-        arg[nin + nout + (uint32_t)i] = poisoned((size_t)work[i]);
-    run_team(fn, arg, nt);
+        arg[nin + nout + (uint32_t)i] = kernel_memory(work[i]);
+    kernel_run(fn, arg, nt);
     for (uint32_t o = 0; o < nout; o++) {
         Tensor got = tensor_new(arena, b->exact[o].type);
         int64_t first = 0;
@@ -262,11 +202,11 @@ static void run_case(const Case *c, KernelFn *fn, bool inplace, Count *count)
                      o, type_str(&got.type), inplace ? " in place" : "", (long long)wrong,
                      (long long)first, b->exact[o].at[first], b->rounded[o].at[first],
                      got.at[first]);
-        if (!red(arg[nin + o], type_bytes(&got.type)))
+        if (!kernel_memory_is_whole(arg[nin + o], type_bytes(&got.type)))
             complain(c, count, "output %u written past its end", o);
     }
     for (int i = 0; i < 2; i++)
-        if (!red(arg[nin + nout + (uint32_t)i], work[i]))
+        if (!kernel_memory_is_whole(arg[nin + nout + (uint32_t)i], work[i]))
             complain(c, count, "workspace %d written past its end", i);
     for (uint32_t i = 0; i < nin + nout + 2; i++)
         if (i < nin || i >= nin + nout || !inplace || c->k.inplace[i - nin] < 0)
@@ -276,11 +216,6 @@ static void run_case(const Case *c, KernelFn *fn, bool inplace, Count *count)
 }
 
 /* ------------------------------------------------------------ batches */
-
-static int machine_lanes(void)
-{
-    return cc_march(16) ? 16 : cc_march(8) ? 8 : 4;
-}
 
 static void hear(void *arg, LogLevel level, const char *text)
 {
@@ -299,7 +234,7 @@ static void hear(void *arg, LogLevel level, const char *text)
 /* Which lanes and threads body b runs with as its run number i. */
 static Case choose(const Body *b, int i)
 {
-    const int all = machine_lanes(), half = all > 4 ? all / 2 : 4;
+    const int all = cc_lanes(), half = all > 4 ? all / 2 : 4;
     const int odd = 1 + (int)(b->seed % 3);
     const Case way[RUNS] = {
         { .lanes = all, .threads = 1 },
@@ -398,7 +333,7 @@ static void check_batch(uint64_t first, int n, Count *count)
             plan_case(&cx, arena, &c[i * RUNS + k], count);
         }
     }
-    for (int lanes = machine_lanes(); lanes >= 4 && !count->plan_only; lanes /= 2)
+    for (int lanes = cc_lanes(); lanes >= 4 && !count->plan_only; lanes /= 2)
         check_lanes(c, n * RUNS, lanes, count);
     count->bodies += n;
     arena_free(arena);

@@ -2,7 +2,6 @@
 /* Fusion bodies through the planner, the emitter and the C compiler, against the evaluator: one
  * thread and two, both planners, at shapes where tiles and lanes end. */
 #include <math.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,55 +13,8 @@
 #include "ir/text.h"
 #include "tests/cc.h"
 #include "tests/cuda_kernels.h"
+#include "tests/kernel_run.h"
 #include "tests/simt_case.h"
-
-typedef struct Team {
-    int tid, nt;
-    void *bar;
-    void (*barrier)(void *);
-} Team;
-
-typedef void KernelFn(void *const *arg, const Team *team);
-
-struct Share {
-    KernelFn *fn;
-    void **arg;
-    Team team;
-};
-
-static void *run_share(void *p)
-{
-    struct Share *s = p;
-    s->fn(s->arg, &s->team);
-    return NULL;
-}
-
-static void barrier_wait(void *b)
-{
-    pthread_barrier_wait(b);
-}
-
-static void run_team(KernelFn *fn, void **arg, int nt)
-{
-    pthread_barrier_t bar;
-    pthread_t thread[8];
-    struct Share share[8];
-    pthread_barrier_init(&bar, NULL, (unsigned)nt);
-    for (int i = 0; i < nt; i++) {
-        share[i] = (struct Share){ fn, arg, { i, nt, &bar, barrier_wait } };
-        if (i)
-            pthread_create(&thread[i], NULL, run_share, &share[i]);
-    }
-    run_share(&share[0]);
-    for (int i = 1; i < nt; i++)
-        pthread_join(thread[i], NULL);
-    pthread_barrier_destroy(&bar);
-}
-
-static int machine_lanes(void)
-{
-    return cc_march(16) ? 16 : cc_march(8) ? 8 : 4;
-}
 
 /* The body wrapped as one fusion node. */
 static Graph *wrap(Ctx *cx, Arena *arena, Graph *body, Ref *fusion)
@@ -87,14 +39,6 @@ static void fill(Tensor *t, Rng *rng, int64_t limit)
                    : t->type.dt == DT_BOOL    ? (double)rng_below(rng, 2)
                                               : (double)rng_below(rng, (uint64_t)limit);
     }
-}
-
-static char *poisoned(size_t bytes)
-{
-    char *p = aligned_alloc(4096, (bytes + 4096 + 4095) / 4096 * 4096);
-    assert_non_null(p);
-    memset(p, 0xff, bytes + 4096);
-    return p;
 }
 
 /* Largest |out - ref| / (1e-5 max|ref| + 1e-4 |ref|); infinite for a NaN or Inf that differs. */
@@ -208,7 +152,7 @@ static void check_body(const char *text, bool all)
     for (uint32_t i = 0; i < body->ninput; i++) {
         in[i] = tensor_new(arena, body->node[body->input[i]].type);
         fill(&in[i], &rng, 5);
-        arg[i] = poisoned((size_t)type_bytes(&in[i].type));
+        arg[i] = kernel_memory(type_bytes(&in[i].type));
         tensor_write(&in[i], arg[i]);
     }
     if (eval_graph(&cx, body, EVAL_F64, arena, in, ref) != ST_OK)
@@ -218,11 +162,11 @@ static void check_body(const char *text, bool all)
                                             { .order = SIMT_SEEDED, .seed = 3, .shadow = true } };
     check_cuda(&cx, arena, g, fusion, 64, &schedule[1], in, ref, text);
     check_cuda(&cx, arena, g, fusion, 1, &schedule[!all], in, ref, text);
-    for (int lanes = machine_lanes(); lanes >= 4; lanes /= 2)
+    for (int lanes = cc_lanes(); lanes >= 4; lanes /= 2)
         for (int nt = 1; nt <= 3; nt++) {
-            if (nt != 2 && (!all || lanes != machine_lanes()))
+            if (nt != 2 && (!all || lanes != cc_lanes()))
                 continue;
-            if (lanes != machine_lanes() && !all)
+            if (lanes != cc_lanes() && !all)
                 continue;
             Target target = { .lanes = lanes,
                               .vector_regs = lanes == 16 ? 32 : 16,
@@ -245,10 +189,10 @@ static void check_body(const char *text, bool all)
             KernelFn *fn;
             CC_SYMBOL(lib, k.name, fn);
             for (uint32_t i = 0; i < body->nout; i++)
-                arg[body->ninput + i] = poisoned((size_t)type_bytes(&ref[i].type));
-            arg[body->ninput + body->nout] = poisoned((size_t)k.shared_bytes);
-            arg[body->ninput + body->nout + 1] = poisoned((size_t)k.private_bytes * (size_t)nt);
-            run_team(fn, arg, nt);
+                arg[body->ninput + i] = kernel_memory(type_bytes(&ref[i].type));
+            arg[body->ninput + body->nout] = kernel_memory(k.shared_bytes);
+            arg[body->ninput + body->nout + 1] = kernel_memory(k.private_bytes * nt);
+            kernel_run(fn, arg, nt);
             for (uint32_t i = 0; i < body->nout; i++) {
                 Tensor got = tensor_new(arena, ref[i].type);
                 tensor_read(&got, arg[body->ninput + i]);
@@ -257,11 +201,8 @@ static void check_body(const char *text, bool all)
                     fail_msg(
                         "output %u: %g times the bound, %d lanes, %d threads, planner %s\n%s\n%s",
                         i, e, lanes, nt, k.planner, text, k.source);
-                const unsigned char *end =
-                    (unsigned char *)arg[body->ninput + i] + type_bytes(&ref[i].type);
-                for (int b = 0; b < 64; b++)
-                    if (end[b] != 0xff)
-                        fail_msg("output %u: written past its end\n%s", i, k.source);
+                if (!kernel_memory_is_whole(arg[body->ninput + i], type_bytes(&ref[i].type)))
+                    fail_msg("output %u: written past its end\n%s", i, k.source);
                 free(arg[body->ninput + i]);
             }
             free(arg[body->ninput + body->nout]);

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "tests/cc.h"
 #include "tests/op_cases.h"
 
 enum { BATCH = 60, MOST_WORKERS = 4 };
@@ -26,7 +27,7 @@ typedef struct Worker {
 static void *work(void *p)
 {
     Worker *w = p;
-    const int lanes = kernel_batch_lanes();
+    const int lanes = cc_lanes();
     for (int i = w->first * BATCH; i < w->s->n; i += w->step * BATCH)
         kernel_batch_run(w->s->c + i, w->s->n - i < BATCH ? w->s->n - i : BATCH, lanes, &w->tally);
     return NULL;
