@@ -266,3 +266,13 @@ Graph *gradient_check(Ctx *cx, Graph *g, const Ref *value, int nvalue, const Gra
     }
     return c.reverse;
 }
+
+Graph *gradient_check_all(Ctx *cx, Graph *g, const Ref *value, int nvalue, bool positive,
+                          uint64_t seed)
+{
+    GradientCount count = { 0 };
+    const GradientOptions opt = { .seed = seed, .positive = positive };
+    Graph *expanded = gradient_check(cx, g, value, nvalue, &opt, &count);
+    assert_int_equal(count.kinks + count.infinite, 0);
+    return expanded;
+}

@@ -30,4 +30,8 @@ typedef struct GradientCount {
 Graph *gradient_check(Ctx *cx, Graph *g, const Ref *value, int nvalue, const GradientOptions *opt,
                       GradientCount *count);
 
+/* Along every element, of which none may be at a kink, with a loss that is finite. */
+Graph *gradient_check_all(Ctx *cx, Graph *g, const Ref *value, int nvalue, bool positive,
+                          uint64_t seed);
+
 #endif
