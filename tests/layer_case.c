@@ -296,3 +296,24 @@ int layer_case_launches(const LayerCase *c)
     net_close(&n);
     return v.kernels;
 }
+
+static void is_right(void **state)
+{
+    const LayerCase *c = *state;
+    if (c->loop)
+        layer_case_is_its_loop(c);
+    layer_case_has_its_slopes(c);
+}
+
+static void compiles(void **state)
+{
+    layer_case_compiles(*state);
+}
+
+void layer_cases_tests(const LayerCase *c, int n, struct CMUnitTest *tests)
+{
+    for (int i = 0; i < 2 * n; i++)
+        tests[i] = (struct CMUnitTest){ .name = c[i % n].name,
+                                        .test_func = i < n ? is_right : compiles,
+                                        .initial_state = (void *)(uintptr_t)&c[i % n] };
+}

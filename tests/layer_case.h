@@ -40,6 +40,9 @@ void layer_case_is_its_loop(const LayerCase *c);
 void layer_case_has_its_slopes(const LayerCase *c);
 /* A training step as compiled, both modes, one thread and two, against the evaluator. */
 void layer_case_compiles(const LayerCase *c);
+/* Tests of n cases, 2 n of them: against the loop, if there is one, and the slopes; and compiled. */
+struct CMUnitTest;
+void layer_cases_tests(const LayerCase *c, int n, struct CMUnitTest *tests);
 /* One training step of either, evaluated in f64: all outputs are equal to the last bit. */
 void layer_cases_are_equal(const LayerCase *c, const LayerCase *d);
 /* Launches of a training step. */

@@ -159,19 +159,6 @@ static const LayerCase cases[] = {
     { "lstm as a cell, last", LSTM_CELL LAST, "[5, 6]", "[4]" },
 };
 
-static void cell_is_its_loop(void **state)
-{
-    const LayerCase *c = *state;
-    if (c->loop)
-        layer_case_is_its_loop(c);
-    layer_case_has_its_slopes(c);
-}
-
-static void cell_compiles(void **state)
-{
-    layer_case_compiles(*state);
-}
-
 /* The same parameters by the same names: every output of a training step is the same, to the last
  * bit, and takes as many launches. */
 static void cells_are_layers(void **state)
@@ -343,9 +330,6 @@ int main(void)
                                            cmocka_unit_test(one_matrix_a_gate_is_fused),
                                            cmocka_unit_test(messages_say_where),
                                            cmocka_unit_test(expressions_are_bounded) };
-    for (int i = 0; i < 2 * N; i++)
-        tests[4 + i] = (struct CMUnitTest){ .name = cases[i % N].name,
-                                            .test_func = i < N ? cell_is_its_loop : cell_compiles,
-                                            .initial_state = (void *)(uintptr_t)&cases[i % N] };
+    layer_cases_tests(cases, N, tests + 4);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
