@@ -42,11 +42,6 @@ static const VerbInfo verb_info[VERB_COUNT] = {
 #include "cli/verbs.def"
 };
 
-const char *verb_name(Verb v)
-{
-    return verb_info[v].name;
-}
-
 static void list_add(Arena *a, StrList *l, const char *s)
 {
     const char **at = arena_array(a, const char *, l->n + 1);

@@ -43,7 +43,6 @@ const char *options_text(const Options *o, OptionId id, const char *fallback);
 int64_t options_int(const Options *o, OptionId id, int64_t fallback);
 bool options_flag(const Options *o, OptionId id);
 
-const char *verb_name(Verb v);
 void options_help(Verb v, Strbuf *out); /* of one verb */
 void options_usage(Strbuf *out);        /* of gtc */
 

@@ -20,7 +20,7 @@ void low_at(Low *l, int i)
     l->w = l->point[i].lanes;
 }
 
-double low_identity(Op rop, RegType reg)
+static double identity_of(Op rop, RegType reg)
 {
     if (rop == OP_add)
         return 0;
@@ -88,7 +88,7 @@ void low_start(Low *l, const Batch *b)
                 if (l->vec)
                     first = low_splat(l, first);
             } else {
-                first = low_const(l, low_identity(b->st[j]->rop, reg), reg);
+                first = low_const(l, identity_of(b->st[j]->rop, reg), reg);
                 if (l->vec)
                     first = low_splat(l, first);
             }
@@ -169,7 +169,7 @@ static void row_vectors(Low *l, const Batch *b, Ix at, int64_t from, int64_t to)
                     t->nargs = 1;
                     t->arg[0] = v;
                     t->lanes = (uint8_t)w;
-                    t->value = low_identity(b->st[j]->rop, low_reg(l, v));
+                    t->value = identity_of(b->st[j]->rop, low_reg(l, v));
                     v = t->dst = kir_val(l->k, low_reg(l, v), true);
                 }
                 const int64_t which = (q - from) / l->lanes % b->nv;
@@ -216,7 +216,7 @@ static void row_reduce(Low *l, Batch *b)
     for (int i = 0; i < l->npoint * b->n * b->nv; i++) {
         const Stage *s = b->st[i / b->nv % b->n];
         const RegType reg = stages_expr(l->s, s->e)->reg;
-        b->part[i] = low_accumulator(l, low_splat(l, low_const(l, low_identity(s->rop, reg), reg)));
+        b->part[i] = low_accumulator(l, low_splat(l, low_const(l, identity_of(s->rop, reg), reg)));
     }
     row_loops(l, b, 0);
     for (int i = 0; i < l->npoint; i++)

@@ -74,7 +74,6 @@ typedef struct Batch {
 /* Everything but the kernel's nodes: environment, spans and buffers of the plan. */
 void low_begin(Low *l, Ctx *cx, Arena *arena, const Plan *plan, int lanes);
 void low_at(Low *l, int point); /* stands at that point of the tile */
-double low_identity(Op rop, RegType reg);
 /* Calls f for each batch of the nest l->n. */
 void low_batches(Low *l, void (*f)(Low *l, Batch *b));
 void low_contract(Low *l, Batch *b);   /* in registers, an accumulator a point */

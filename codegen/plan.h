@@ -116,7 +116,6 @@ bool plan_blocked_may(Stages *s, const Nest *n); /* whether their axes and sizes
 int64_t plan_blocked_parts(const Stages *s, const Target *t, const Nest *n, const Blocked *b);
 
 int held_wide(const Held *h, int64_t reduced_points); /* neighbours that a lane takes in a round */
-int64_t held_rounds(const Held *h, int64_t reduced_points);
 
 /* plan_units.c: the nests of all stages, in an order in which they may run.  plain: one a root. */
 Nest *plan_units(Arena *arena, Stages *s, bool plain, int *nnest);

@@ -122,7 +122,7 @@ int held_wide(const Held *h, int64_t reduced_points)
                : 1;
 }
 
-int64_t held_rounds(const Held *h, int64_t reduced_points)
+static int64_t rounds_of(const Held *h, int64_t reduced_points)
 {
     return size_ceil_div(reduced_points, (int64_t)held_wide(h, reduced_points) * held_lanes(h));
 }
@@ -166,7 +166,7 @@ static int64_t batch_elements(const Stages *s, const Nest *n, const Held *h, int
             another = h->kept[q] != h->kept[j] || !same_batch(&s->stage[n->red[q]], st);
         factors += another;
     }
-    return factors * h->tile * held_rounds(h, k) * held_wide(h, k);
+    return factors * h->tile * rounds_of(h, k) * held_wide(h, k);
 }
 
 /* The smallest batches are kept, while there is room. */
@@ -203,7 +203,7 @@ static int64_t registers(const Stages *s, const Nest *n, const Held *h, const Ti
     int64_t held = 0, a_round = 0;
     for (int i = 0; i < n->nred; i++) {
         const int64_t k = reduced(s, &s->stage[n->red[i]]), all = batch_elements(s, n, h, i);
-        const int64_t reads = kept[i] ? 0 : all / held_rounds(h, k);
+        const int64_t reads = kept[i] ? 0 : all / rounds_of(h, k);
         bool first = true;
         for (int j = 0; j < i; j++)
             first &= !same_batch(&s->stage[n->red[j]], &s->stage[n->red[i]]);
@@ -245,7 +245,7 @@ static double estimate(Stages *s, const Nest *n, Held *h, const Tile *t, int lan
     bool kept[MAX_NEST_REDS];
     for (int i = 0; i < n->nred; i++) {
         const Stage *st = &s->stage[n->red[i]];
-        const int64_t k = reduced(s, st), mine = held_rounds(h, k) * held_wide(h, k);
+        const int64_t k = reduced(s, st), mine = rounds_of(h, k) * held_wide(h, k);
         int j = 0;
         while (!same_batch(&s->stage[n->red[j]], st))
             j++;
@@ -261,7 +261,7 @@ static double estimate(Stages *s, const Nest *n, Held *h, const Tile *t, int lan
     if (sums * t->nrow * h->tile > MOST_SUMS || registers(s, n, h, t, kept, sums) > MOST_REGISTERS)
         return 0;
     for (int i = 0; i < n->nred; i++) {
-        const int64_t rounds = held_rounds(h, reduced(s, &s->stage[n->red[i]]));
+        const int64_t rounds = rounds_of(h, reduced(s, &s->stage[n->red[i]]));
         if (kept[i])
             continue;
         if (lanes == 1)
@@ -318,8 +318,8 @@ static uint16_t to_registers(Stages *s, const char *name, int rank, const int64_
 
 static uint16_t keep(Stages *s, const Held *h, int64_t k)
 {
-    const int64_t shape[] = { h->units, h->rows,           h->cols,        h->rest,
-                              h->tile,  held_rounds(h, k), held_wide(h, k) };
+    const int64_t shape[] = { h->units, h->rows,         h->cols,        h->rest,
+                              h->tile,  rounds_of(h, k), held_wide(h, k) };
     return to_registers(s, "held", 7, shape);
 }
 
@@ -390,12 +390,12 @@ static void read_factors_ahead(Stages *s, const Nest *n, const Tile *t, Held *h)
     for (int i = 0; i < n->nred; i++) {
         const Stage *st = &s->stage[n->red[i]];
         const int64_t k = reduced(s, st);
-        const int64_t shape[] = { h->units, h->rows,           h->cols,        h->rest,
-                                  t->nrow,  held_rounds(h, k), held_wide(h, k) };
+        const int64_t shape[] = { h->units, h->rows,         h->cols,        h->rest,
+                                  t->nrow,  rounds_of(h, k), held_wide(h, k) };
         for (int q = 0; q < i; q++)
             if (h->moving[q] == h->moving[i] && same_batch(st, &s->stage[n->red[q]]))
                 h->ahead[i] = h->ahead[q];
-        const int64_t mine = t->nrow * held_rounds(h, k) * held_wide(h, k);
+        const int64_t mine = t->nrow * rounds_of(h, k) * held_wide(h, k);
         if (h->ahead[i] || !kept[i] || mine > room || !may_read_ahead(s, h->moving[i]))
             continue;
         room -= mine;

@@ -16,7 +16,6 @@
 #include <string.h>
 
 #include "ir/base/bug.h"
-#include "ir/base/size.h"
 #include "ir/vjp.h"
 
 static VjpFn *const vjp_fn[OP_COUNT] = {
@@ -50,7 +49,8 @@ void vjp_reserve(Vjp *v)
     v->part = part, v->varied = varied, v->pinned = pinned, v->again = again;
 }
 
-void vjp_forget(Vjp *v)
+/* Clears parts, varied and pinned. */
+static void forget(Vjp *v)
 {
     memset(v->part, 0, v->cap * sizeof *v->part);
     memset(v->varied, 0, v->cap * sizeof *v->varied);
@@ -128,7 +128,7 @@ void vjp_give(Vjp *v, Ref to, Ref ct)
     add_part(v, to, &(VjpPart){ .ct = ct });
 }
 
-void vjp_give_result(Vjp *v, Ref tuple, uint32_t index, Ref ct)
+static void give_result(Vjp *v, Ref tuple, uint32_t index, Ref ct)
 {
     add_part(v, tuple, &(VjpPart){ .ct = ct, .index = index });
 }
@@ -260,7 +260,7 @@ Ref vjp_take(Vjp *v, Ref r, uint32_t index)
             sum = plus(v, sum, p->ct);
     const Type whole = graph_result_type(v->b.g, r, index);
     sum = sum_boxes(v, sum, mine, &whole);
-    vjp_give_result(v, r, index, sum); /* for who asks again */
+    give_result(v, r, index, sum); /* for who asks again */
     return sum;
 }
 
@@ -300,7 +300,7 @@ void vjp_none(Vjp *v, Ref y, Ref ct)
 void vjp_get(Vjp *v, Ref y, Ref ct)
 {
     const Node n = vjp_node(v, y);
-    vjp_give_result(v, n.arg[0], n.attr.get.index, ct);
+    give_result(v, n.arg[0], n.attr.get.index, ct);
 }
 
 /* Copies. */
@@ -370,7 +370,7 @@ static void mark_varied(Vjp *v, const Ref *wrt, uint32_t n)
 static void differentiate(Vjp *v, const Ref *arg, uint32_t nargs, Ref *result)
 {
     vjp_reserve(v);
-    vjp_forget(v);
+    forget(v);
     mark_varied(v, arg + 1, nargs - 1);
     const uint32_t region = v->b.region;
     if (vjp_wants(v, arg[0])) {

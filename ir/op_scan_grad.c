@@ -17,8 +17,6 @@
  * The forward scan with more results takes the place of the first one (vjp_merge). */
 #include "ir/op_scan_grad.h"
 
-#include <string.h>
-
 static Ref body_out(const ScanGrad *s, uint32_t i)
 {
     return s->body->out[i].value;
@@ -217,11 +215,11 @@ static bool can_stack(const ScanGrad *s, Ref r)
 
 /* Is ct a product of two values that change (one_side: of a changing one and a fixed one, with no
  * batch), perhaps turned, reshaped or negated? */
-bool scan_is_product(const ScanGrad *s, Ref ct, bool one_side)
+static bool is_product(const ScanGrad *s, Ref ct, bool one_side)
 {
     const Node *n = &s->joint->node[ct];
     if (n->op == OP_transpose || n->op == OP_neg || n->op == OP_reshape)
-        return n->type.shape.rank < MAX_RANK && scan_is_product(s, n->arg[0], one_side);
+        return n->type.shape.rank < MAX_RANK && is_product(s, n->arg[0], one_side);
     if (n->op != OP_matmul)
         return false;
     const bool a = can_stack(s, n->arg[0]), b = can_stack(s, n->arg[1]);
@@ -272,7 +270,7 @@ static void choose_terms(ScanGrad *s)
         bool all = s->step_out[i] != REF_NONE;
         for (uint32_t k = 0; k < s->nterm; k++)
             if (s->term[k].to == x)
-                all = all && scan_is_product(s, s->term[k].ct, true);
+                all = all && is_product(s, s->term[k].ct, true);
         for (uint32_t k = 0; k < s->nterm && all; k++)
             if (s->term[k].to == x) {
                 s->term[k].outside = true;
@@ -284,7 +282,7 @@ static void choose_terms(ScanGrad *s)
             s->role[s->step_out[i]] |= ROLE_STACKED;
     }
     for (uint32_t k = 0; k < s->nterm; k++)
-        if (is_shared(s, s->term[k].to) && scan_is_product(s, s->term[k].ct, false)) {
+        if (is_shared(s, s->term[k].to) && is_product(s, s->term[k].ct, false)) {
             s->term[k].outside = true;
             stack_factors(s, s->term[k].ct);
         }
@@ -422,7 +420,7 @@ static void choose_saved(ScanGrad *s)
     }
 }
 
-Status scan_grad_plan(ScanGrad *s)
+static Status plan(ScanGrad *s)
 {
     bool *varied = arena_array(s->scratch, bool, s->body->nnode);
     find_varied(s, varied);
@@ -463,7 +461,7 @@ void vjp_scan(Vjp *v, Ref y, Ref ct)
     for (uint32_t i = 0; i < nresult; i++)
         *(i < s.ncarry ? &s.carry_ct[i] : &s.y_ct[i - s.ncarry]) = vjp_take(v, y, i);
     if (v->b.status == ST_OK)
-        v->b.status = scan_grad_plan(&s);
+        v->b.status = plan(&s);
     if (v->b.status == ST_OK)
         scan_grad_emit(&s);
 }

@@ -46,8 +46,6 @@ typedef struct ScanGrad {
     uint32_t *result; /* by Ref of joint: which result of the forward scan, + 1 */
 } ScanGrad;
 
-Status scan_grad_plan(ScanGrad *s);
 void scan_grad_emit(ScanGrad *s);
-bool scan_is_product(const ScanGrad *s, Ref ct, bool one_side);
 
 #endif

@@ -191,7 +191,7 @@ static void tighten(Ctx *cx, Bounded *v)
 
 /* ------------------------------------------------------------ one node */
 
-Sure bound_least_sure(const Bounded *v, uint32_t n)
+static Sure least_sure(const Bounded *v, uint32_t n)
 {
     Sure sure = SURE_EXACT;
     for (uint32_t i = 0; i < n; i++)
@@ -219,7 +219,7 @@ static Status add_spans(BoundCall *c, int64_t count, Bounded *out)
     const Node *n = c->n;
     TRY(bound_fn[n->op](c, &out->span[SPAN_ALL]));
     out->sure = SURE_DECIDED;
-    if (bound_least_sure(c->arg, n->nargs) != SURE_OPEN && !c->undecided) {
+    if (least_sure(c->arg, n->nargs) != SURE_OPEN && !c->undecided) {
         share_span(c->e->cx, out, SPAN_DECIDED, &out->span[SPAN_ALL]);
         return ST_OK;
     }

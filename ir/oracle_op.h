@@ -96,9 +96,6 @@ typedef struct BoundLink {
 bool bound_can_link(const Graph *g, const Node *n, Sure args);
 Status bound_chain(const Eval *e, const BoundLink *link, int nlink);
 
-/* Both ends by the op's own evaluator: right for what only moves elements, or is monotone. */
-Status bound_ends(BoundCall *c, Span *out);
-
 /* Ends by the op's own evaluator, which sums at most so many elements of its first argument. */
 Status bound_adding(BoundCall *c, double terms, Span *out);
 
@@ -119,7 +116,6 @@ static inline double bound_min(double x, double y) { return x <= y || y != y ? x
 /* Anything at all, NaN too. */
 void bound_anything(double *lo, double *hi);
 bool bound_is_anything(double lo, double hi);
-Sure bound_least_sure(const Bounded *v, uint32_t n);
 /* The samples of a result whose spans are there, and the spans cut to them.  scratch: room for the
  * arguments. */
 Status bound_samples(BoundCall *c, Value *scratch, Bounded *out);

@@ -23,7 +23,8 @@ static Value *out_end(Span *out, bool upper)
 
 /* ------------------------------------------------------------ moving elements */
 
-Status bound_ends(BoundCall *c, Span *out)
+/* Both ends by the op's own evaluator: right for what only moves elements, or is monotone. */
+static Status both_ends(BoundCall *c, Span *out)
 {
     Arena *arena = arena_new();
     Value *arg = arena_array(arena, Value, c->n->nargs);
@@ -39,32 +40,32 @@ Status bound_ends(BoundCall *c, Span *out)
 
 Status bound_reshape(BoundCall *c, Span *out)
 {
-    return bound_ends(c, out);
+    return both_ends(c, out);
 }
 
 Status bound_transpose(BoundCall *c, Span *out)
 {
-    return bound_ends(c, out);
+    return both_ends(c, out);
 }
 
 Status bound_broadcast(BoundCall *c, Span *out)
 {
-    return bound_ends(c, out);
+    return both_ends(c, out);
 }
 
 Status bound_slice(BoundCall *c, Span *out)
 {
-    return bound_ends(c, out);
+    return both_ends(c, out);
 }
 
 Status bound_concat(BoundCall *c, Span *out)
 {
-    return bound_ends(c, out);
+    return both_ends(c, out);
 }
 
 Status bound_window(BoundCall *c, Span *out)
 {
-    return bound_ends(c, out);
+    return both_ends(c, out);
 }
 
 /* The value that pads may be rounded to the dtype, or not. */
@@ -195,7 +196,7 @@ static Status adding(BoundCall *c, double terms, const Value *drift, Span *out)
 {
     Value each = { 0 }, size = { 0 };
     bool whole;
-    Status status = bound_ends(c, out);
+    Status status = both_ends(c, out);
     if (status == ST_OK)
         status = magnitude(c, 0, &each, &whole);
     if (status == ST_OK) /* a second argument is an index, and known */
@@ -315,7 +316,7 @@ static Status find_anything(const BoundCall *c, Value *out)
  * also where an infinity stands beside it. */
 static Status bound_extremum(BoundCall *c, Span *out)
 {
-    TRY(bound_ends(c, out));
+    TRY(both_ends(c, out));
     const int64_t n = shape_count(&c->n->type.shape);
     bool ask = false;
     for (int64_t i = 0; i < n; i++) {

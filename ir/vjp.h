@@ -28,12 +28,10 @@ typedef struct Vjp {
 
 Vjp vjp_start(Ctx *cx, Graph *g, Arena *scratch);
 void vjp_reserve(Vjp *v);                    /* makes room for every node of the graph */
-void vjp_forget(Vjp *v);                     /* clears parts, varied and pinned */
 void vjp_sweep(Vjp *v, Ref last, Ref first); /* from last down to first */
 
 bool vjp_wants(const Vjp *v, Ref r);
 void vjp_give(Vjp *v, Ref to, Ref ct);
-void vjp_give_result(Vjp *v, Ref tuple, uint32_t index, Ref ct);
 void vjp_give_box(Vjp *v, Ref to, Ref ct, const int64_t *lo, const int64_t *step);
 Ref vjp_take(Vjp *v, Ref r, uint32_t index); /* the sum of the parts; REF_NONE: zero */
 Ref vjp_take_value(Vjp *v, Ref r);

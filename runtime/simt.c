@@ -96,7 +96,6 @@ static void go(SimtMachine *m, SimtLane *to)
     SimtFiber *from = m->fiber;
     m->lane = to;
     m->rt.lane = &to->id;
-    m->stats.switches++;
     if (!to->fiber)
         to->fiber = simt_fiber_take(m->pool, lane_main, m);
     if (!to->fiber)
@@ -343,7 +342,6 @@ Status simt_launch(Ctx *cx, SimtMachine *m, const SimtLaunch *l)
     simt_pool_reset(m->pool);
     simt_shadow_launch(m);
     order_blocks(m);
-    m->stats.launches++;
     m->lane = NULL;
     block_begin(m, &m->block[m->nslot++]);
     if (l->cooperative || l->kernel->meets)
@@ -427,9 +425,4 @@ void simt_destroy(SimtMachine *m)
 SimtFault simt_fault(const SimtMachine *m)
 {
     return m->fault;
-}
-
-const SimtStats *simt_stats(const SimtMachine *m)
-{
-    return &m->stats;
 }

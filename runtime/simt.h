@@ -112,10 +112,4 @@ Status simt_launch(Ctx *cx, SimtMachine *m, const SimtLaunch *l);
 typedef enum SimtFault { SIMT_FAULT_OTHER, SIMT_FAULT_BOUNDS, SIMT_FAULT_ALIGNMENT } SimtFault;
 SimtFault simt_fault(const SimtMachine *m);
 
-/* Since simt_create. */
-typedef struct SimtStats {
-    uint64_t launches, switches, barriers, shuffles, accesses;
-} SimtStats;
-const SimtStats *simt_stats(const SimtMachine *m);
-
 #endif

@@ -131,7 +131,7 @@ bool simt_handle_known(const Handle *list, const Handle *h)
     return h && list;
 }
 
-int simt_handle_count(const Handle *list)
+static int handle_count(const Handle *list)
 {
     int n = 0;
     for (; list; list = list->next)
@@ -510,11 +510,11 @@ static void leaks(const SimtDriver *d, char *out, size_t cap)
     } left[] = {
         { simt_allocations(d->m, &bytes), "device allocations" },
         { d->npinned, "pinned allocations" },
-        { simt_handle_count(d->stream), "streams" },
-        { simt_handle_count(d->event), "events" },
-        { simt_handle_count(d->graph), "graphs" },
-        { simt_handle_count(d->exec), "instantiated graphs" },
-        { simt_handle_count(d->module), "modules" },
+        { handle_count(d->stream), "streams" },
+        { handle_count(d->event), "events" },
+        { handle_count(d->graph), "graphs" },
+        { handle_count(d->exec), "instantiated graphs" },
+        { handle_count(d->module), "modules" },
         { d->retained, "uses of the context" },
     };
     size_t at = 0;

@@ -32,7 +32,7 @@ Status simt_driver_open(Ctx *cx, const SimtDriverOptions *opt, CudaDriver *out);
 Status simt_driver_close(Ctx *cx);
 
 /* Of the open driver: calls made so far, those that were made to fail, and the machine, for
- * simt_name and simt_stats. */
+ * simt_name. */
 uint64_t simt_driver_calls(void);
 uint64_t simt_driver_failed(void);
 SimtMachine *simt_driver_machine(void);

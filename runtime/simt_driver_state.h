@@ -166,7 +166,6 @@ void simt_handle_add(Handle **list, Handle *h);
 /* False: it is not there. */
 bool simt_handle_drop(Handle **list, Handle *h);
 bool simt_handle_known(const Handle *list, const Handle *h);
-int simt_handle_count(const Handle *list);
 
 /* The pinned allocation that holds these bytes, -1: none. */
 int simt_pinned_find(const SimtDriver *d, const void *p, size_t bytes);

@@ -76,7 +76,6 @@ struct SimtMachine {
     SimtPool *pool;
     SimtMemory memory;
     SimtShadow shadow;
-    SimtStats stats;
 
     /* This launch. */
     SimtKernel *kernel;

@@ -134,9 +134,19 @@ void *simt_alloc(SimtMachine *machine, size_t bytes)
     return a->p;
 }
 
+/* The allocation that holds p or, dead, held it; NULL: none ever.  p may lie behind its end. */
+static SimtAlloc *find(const SimtMemory *m, const void *p)
+{
+    const size_t off = (size_t)((const char *)p - m->base);
+    if (off >= m->top)
+        return NULL;
+    const uint32_t i = m->page[off / SIMT_ALIGN];
+    return i ? &m->alloc[i] : NULL;
+}
+
 static SimtAlloc *exact(const SimtMachine *m, const void *p)
 {
-    SimtAlloc *a = simt_memory_find(&m->memory, p);
+    SimtAlloc *a = find(&m->memory, p);
     return a && a->live && a->p == p ? a : NULL;
 }
 
@@ -173,18 +183,9 @@ void simt_name(SimtMachine *machine, const void *p, size_t bytes, const char *na
     snprintf(n->text, sizeof n->text, "%s", name);
 }
 
-SimtAlloc *simt_memory_find(const SimtMemory *m, const void *p)
-{
-    const size_t off = (size_t)((const char *)p - m->base);
-    if (off >= m->top)
-        return NULL;
-    const uint32_t i = m->page[off / SIMT_ALIGN];
-    return i ? &m->alloc[i] : NULL;
-}
-
 bool simt_inside(const SimtMachine *m, const void *p, size_t bytes)
 {
-    const SimtAlloc *a = simt_memory_find(&m->memory, p);
+    const SimtAlloc *a = find(&m->memory, p);
     const size_t off = a ? (size_t)((const char *)p - a->p) : 0;
     return a && a->live && (const char *)p >= a->p && off <= a->bytes && bytes <= a->bytes - off;
 }
@@ -204,7 +205,7 @@ int simt_allocations(const SimtMachine *m, size_t *bytes)
 const char *simt_memory_where(const SimtMemory *m, const void *p, char *out, size_t cap)
 {
     const char *at = p;
-    const SimtAlloc *a = simt_memory_find(m, p);
+    const SimtAlloc *a = find(m, p);
     for (int i = m->nname - 1; i >= 0; i--) {
         const size_t off = (size_t)(at - m->name[i].p);
         if (at >= m->name[i].p && off < m->name[i].bytes) {

@@ -35,8 +35,6 @@ typedef struct SimtMemory {
 
 Status simt_memory_init(Ctx *cx, SimtMemory *m, size_t bytes);
 void simt_memory_free(SimtMemory *m);
-/* The allocation that holds p or, dead, held it; NULL: none ever.  p may lie behind its end. */
-SimtAlloc *simt_memory_find(const SimtMemory *m, const void *p);
 /* "name+12", or "0x7f.. (in no allocation)": where an address is, for messages. */
 const char *simt_memory_where(const SimtMemory *m, const void *p, char *out, size_t cap);
 

@@ -5,7 +5,6 @@
  * what all wait for.  It is strict where a device is not: lanes of one warp that wait at different
  * lines, or in a shuffle and at a barrier, are a mistake even if a device would get by. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "runtime/simt_machine.h"
 
@@ -72,7 +71,6 @@ static void bar(SimtTable *rt, int line)
         simt_wait(m);
         return;
     }
-    m->stats.barriers++;
     simt_shadow_barrier(m, m->here);
     block_wake(m, m->here);
     simt_turn(m);
@@ -101,7 +99,6 @@ static void grid_bar(SimtTable *rt, uint32_t *counter, int line)
     }
     *counter += (uint32_t)m->nblocks;
     m->grid_waiting = 0;
-    m->stats.barriers++;
     simt_shadow_grid(m);
     for (int i = 0; i < m->nslot; i++)
         block_wake(m, &m->block[i]);
@@ -142,7 +139,6 @@ static uint64_t *meet(SimtTable *rt, uint64_t v, int line)
     w->turn ^= 1;
     w->meeting[w->turn].value[SIMT_WARP + 1] = 0;
     simt_wake(m->here, m->warp, w->alive);
-    m->stats.shuffles++;
     if (m->opt.order == SIMT_SEEDED)
         simt_turn(m);
     return value;
@@ -233,7 +229,6 @@ static void touch(SimtTable *rt, const void *p, int bytes, int kind, const void 
         m->fault = SIMT_FAULT_ALIGNMENT;
         simt_stop(m, 0, "an access of %d bytes at %p, no multiple of %d", bytes, p, align);
     }
-    m->stats.accesses++;
     if (m->opt.shadow)
         simt_shadow_access(m, p, (size_t)bytes, kind & 1);
 }

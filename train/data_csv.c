@@ -21,7 +21,6 @@
 #include <string.h>
 #include <strings.h>
 
-#include "ir/base/size.h"
 #include "ir/base/strbuf.h"
 
 enum { MAX_COLUMNS = 1 << 17, CELLS_A_MARK = 2 };

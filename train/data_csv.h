@@ -44,7 +44,5 @@ Status csv_join(Ctx *cx, Source *src, const Csv *csv, int ncsv, const int *time_
 /* Seconds since 1970 of "2014-12-31 23:00", "2014/12/31", "31/12/2014" ...  day_first: what the
  * first number of the last form is. */
 bool date_parse(const char *s, size_t n, bool day_first, double *seconds);
-/* Whether the first of two numbers may be a month, or the second one. */
-bool date_is_short(const char *s, size_t n, int *first, int *second);
 
 #endif

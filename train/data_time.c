@@ -58,7 +58,8 @@ static bool clock_parse(const char *p, const char *end, double *seconds)
     return p == end && h <= 24 && m < 60 && s <= 60;
 }
 
-bool date_is_short(const char *s, size_t n, int *first, int *second)
+/* Whether the first of two numbers may be a month, or the second one. */
+static bool is_short_date(const char *s, size_t n, int *first, int *second)
 {
     const char *p = s, *end = s + n;
     if (!digits_take(&p, end, 2, first) || p == end || !strchr("-/.", *p) || *p == 0)
@@ -118,7 +119,7 @@ static Status day_first_find(Ctx *cx, const Csv *csv, int col, bool *day_first)
         char buf[64];
         int a, b;
         const size_t n = csv_text(csv, r, col, buf, sizeof buf);
-        if (n >= sizeof buf || !date_is_short(buf, n, &a, &b))
+        if (n >= sizeof buf || !is_short_date(buf, n, &a, &b))
             continue;
         any = true;
         day = day || a > 12;
