@@ -3,8 +3,6 @@
  * nest and the copies that its contractions want, on top of the phases of plan_phase.c. */
 #include "codegen/planner.h"
 
-#include <string.h>
-
 #include "ir/base/size.h"
 
 static bool scan_phase(const Phase *ph)

@@ -13,7 +13,6 @@
 
 #include <string.h>
 
-#include "ir/base/bug.h"
 #include "ir/base/size.h"
 
 typedef struct Units {

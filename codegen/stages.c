@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "ir/base/bug.h"
-#include "ir/base/size.h"
 
 /* Sums are made where they go, if that is one place and as wide as a register; else they go there
  * afterwards. */

@@ -5,7 +5,6 @@
  * nodes that no output needs are skipped.  Views cost nothing (eval_op.h), and a value's memory is
  * released right after the last node that reads it, so that a training step of a real model fits.
  * The body of a scan is walked once a step and leaves nothing behind but its outputs. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "ir/base/os.h"

@@ -5,7 +5,6 @@
  * the result of an open decision it is a range of rows: gather may take any of them, and to each of
  * them scatter_add adds something between nothing and all. */
 #include <math.h>
-#include <string.h>
 
 #include "ir/base/os.h"
 #include "ir/oracle_op.h"

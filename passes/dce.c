@@ -13,7 +13,6 @@
  * requires: verified      keeps: definition order, names, regions
  * cost: O(nodes), times the depth of a chain of carries inside a body
  */
-#include <string.h>
 
 #include "ir/base/bug.h"
 #include "passes/rewrite.h"

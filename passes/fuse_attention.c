@@ -26,7 +26,6 @@
  */
 #include <string.h>
 
-#include "ir/base/bug.h"
 #include "passes/group.h"
 #include "passes/rewrite.h"
 

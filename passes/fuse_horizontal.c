@@ -25,10 +25,8 @@
  * requires: verified, expanded, isolated      keeps: names, regions
  * cost: O(nodes + fusions * groups)
  */
-#include <stdlib.h>
 #include <string.h>
 
-#include "ir/base/bug.h"
 #include "passes/group.h"
 #include "passes/rewrite.h"
 

@@ -6,7 +6,6 @@
  * stretches them, a broadcast puts 0, a window repeats them.  A reshape is strides again when each
  * run of axes that it cuts anew lies evenly in memory.  Padding and anything that computes are
  * none. */
-#include <string.h>
 
 #include "runtime/call.h"
 

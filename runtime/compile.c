@@ -6,8 +6,6 @@
  *                         and gets only                          memory plan, barriers, steps
  *
  * docs/pipeline.md follows a graph along this line. */
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "ir/text.h"

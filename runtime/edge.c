@@ -10,7 +10,6 @@
  * an earlier one, what is left is the transitive reduction. */
 #include "runtime/edge.h"
 
-#include <string.h>
 
 static bool overlap(const Touch *a, const Touch *b)
 {

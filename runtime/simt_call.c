@@ -8,7 +8,6 @@
 #include "runtime/simt_driver_state.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { WORKSPACE = 1024 }; /* so that there is some: it is filled with NaN */
 

@@ -11,7 +11,6 @@
  * AddressSanitizer keeps track of the stack that it is on, so it is told of every switch. */
 #include "runtime/simt_fiber.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 

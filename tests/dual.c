@@ -10,8 +10,6 @@
  * REF_NONE stands for a tangent that is zero, of an integer too. */
 #include "tests/dual.h"
 
-#include <string.h>
-
 #include "ir/build.h"
 
 typedef struct Dual {

@@ -13,7 +13,6 @@
 #include "train/feed.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "ir/base/bug.h"
 #include "ir/base/size.h"

@@ -2,7 +2,6 @@
 #include "ir/base/rng.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "ir/base/status.h"
 

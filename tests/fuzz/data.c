@@ -5,7 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "ir/base/size.h"
 #include "tests/fuzz/target.h"
 #include "train/data_csv.h"
 #include "train/data_format.h"
