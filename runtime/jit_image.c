@@ -145,6 +145,14 @@ static void say_failed(Ctx *cx, Cache *cache, const ImageMaker *m, const Job *jo
             path[0] ? "; the compiler's words: " : "", path);
 }
 
+/* The longest first, that none of them is waited for alone at the end. */
+static int longer_text(const void *pa, const void *pb)
+{
+    const Job *a = *(Job *const *)pa, *b = *(Job *const *)pb;
+    const size_t na = strlen(a->kernel->source), nb = strlen(b->kernel->source);
+    return na != nb ? (na < nb) - (na > nb) : a->at - b->at;
+}
+
 static void jobs_make(Ctx *cx, Cache *cache, const ImageMaker *m, const char *const *layers,
                       bool no_cache, Job *job, int n)
 {
@@ -154,8 +162,10 @@ static void jobs_make(Ctx *cx, Cache *cache, const ImageMaker *m, const char *co
     for (int i = 0; i < n; i++)
         if (!job[i].image.bytes)
             pool.job[pool.n++] = &job[i];
-    if (pool.n)
+    if (pool.n) {
+        qsort(pool.job, (size_t)pool.n, sizeof *pool.job, longer_text);
         pool_run(&pool);
+    }
     for (int i = 0; i < pool.n; i++) {
         Job *made = pool.job[i];
         made->image.from = made->image.bytes ? CODE_COMPILED : CODE_NONE;
