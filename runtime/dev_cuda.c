@@ -45,6 +45,7 @@ typedef struct CudaDevice {
     bool shadow; /* the host runner watches accesses */
     bool driver; /* the host's driver is this device's own */
     const ImageMaker *maker;
+    int compiler; /* NVRTC's version, as cuDriverGetVersion counts; 0: the host's compiler */
     Block *block;
     int nblock, block_cap;
     int64_t used, limit; /* bytes */
@@ -262,6 +263,18 @@ Target cuda_target(int units, int64_t smem_bytes, int64_t l2_bytes)
     };
 }
 
+/* Pointers of a launch: parameters may take 4 KiB, or nearly 32 since CUDA 12.1 on GPUs of 7.0 and
+ * above.  That many are those of an optimizer, which is one launch then. */
+static int most_args(const CudaDevice *d)
+{
+    enum { MANY = 12010 };
+    int driver = 0;
+    d->cu.cuDriverGetVersion(&driver);
+    const bool many = driver >= MANY && (d->compiler == 0 || d->compiler >= MANY) &&
+                      ask(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) >= 7;
+    return (many ? 32764 : 4096) / (int)sizeof(CUdeviceptr) - 2;
+}
+
 static Status open_nvrtc(Ctx *cx, CudaDevice *d)
 {
     Nvrtc n;
@@ -274,6 +287,7 @@ static Status open_nvrtc(Ctx *cx, CudaDevice *d)
     TRY(jit_nvrtc_arch(cx, &n, capability, arch));
     TRY(jit_nvrtc_open(cx, &n, arch, &d->nvrtc));
     d->maker = jit_nvrtc_maker(d->nvrtc);
+    d->compiler = n.major * 1000 + n.minor * 10;
     Ctx quiet = *cx; /* without NVML the log says less; doctor says what is missing */
     nvml_open(&quiet, (unsigned)ask(d, CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID),
               (unsigned)ask(d, CU_DEVICE_ATTRIBUTE_PCI_BUS_ID),
@@ -309,6 +323,7 @@ static Status open_rest(Ctx *cx, CudaDevice *d, const DeviceCall *call,
     d->base.target = cuda_target(ask(d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
                                  ask(d, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN),
                                  ask(d, CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE));
+    d->base.target.most_args = most_args(d);
     if (call->gpu < 0 && count > 1)
         snprintf(why, sizeof why, " (most free memory of %d)", count);
     const GtcDeviceInfo is = info_now(d);

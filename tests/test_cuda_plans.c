@@ -52,6 +52,28 @@ static void every_kernel_is_planned(void **state)
     assert_int_equal(left, 0);
 }
 
+/* All parameters' updates are one launch where a launch takes as many pointers: of vit_tiny there
+ * are some 1,050. */
+static void an_optimizer_is_one_launch(void **state)
+{
+    (void)state;
+    for (int i = 0; i < zoo_cases; i++)
+        for (int many = 0; many < 2 && strstr(zoo_case[i].path, "vit_tiny"); many++) {
+            Target gpu = middling_gpu();
+            Zoo z;
+            Kernel *k;
+            int launches = 0;
+            gpu.most_args = many ? 4093 : gpu.most_args;
+            zoo_open(&z, &zoo_case[i], NULL);
+            const int n = cuda_kernels_for(&z.cx, z.arena, &gpu,
+                                           zoo_graph(&z, &zoo_case[i], BUILD_TRAIN), &k);
+            for (int j = 0; j < n; j++)
+                launches += strcmp(k[j].label, "optimizer") == 0 ? k[j].nlaunch : 0;
+            assert_int_equal(launches, many ? 1 : 3);
+            zoo_close(&z);
+        }
+}
+
 /* So it takes what makes batches on a device, in one launch that many blocks share. */
 static void every_feed_is_planned(void **state)
 {
@@ -201,8 +223,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(every_kernel_is_planned),
                                         cmocka_unit_test(every_feed_is_planned),
+                                        cmocka_unit_test(an_optimizer_is_one_launch),
                                         cmocka_unit_test(as_many_blocks_make_a_name),
-        cmocka_unit_test(indices_are_as_wide_as_they_must),
+                                        cmocka_unit_test(indices_are_as_wide_as_they_must),
                                         cmocka_unit_test(what_threads_share_is_not_restrict) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

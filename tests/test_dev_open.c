@@ -36,6 +36,12 @@ static CUresult memory_of_three(size_t *free, size_t *total)
     return gpu == 2 ? CUDA_ERROR_DEVICE_UNAVAILABLE : CUDA_SUCCESS;
 }
 
+static CUresult older_driver(int *version)
+{
+    *version = 12000;
+    return CUDA_SUCCESS;
+}
+
 static void the_gpu_with_most_free_memory_is_taken(void **state)
 {
     static const struct Case {
@@ -70,8 +76,10 @@ static void the_gpu_with_most_free_memory_is_taken(void **state)
         const char *words = d ? gtc_device_describe(d) : cx.msg;
         if (!strstr(words, cases[i].want ? cases[i].want : why[i - 2]))
             fail_msg("%s", words);
-        if (d)
+        if (d) {
+            assert_in_range(d->target.most_args, 510, 4093);
             gtc_device_close(d);
+        }
     }
     assert_int_equal(cuda_list(&cx, &cu, &device_cuda, info, 4), 3);
     assert_string_equal(info[1].name, "cuda:1");
@@ -81,6 +89,11 @@ static void the_gpu_with_most_free_memory_is_taken(void **state)
     assert_non_null(strstr(info[1].description, "7.0 of 8.0 GiB free, driver for CUDA 13.0, "));
     assert_non_null(strstr(info[1].description, "NVRTC"));
     assert_int_equal(info[2].free_bytes, 0); /* it cannot be asked, and is listed */
+    cu.cuDriverGetVersion = older_driver; /* whose launches take fewer parameters */
+    GtcDevice *older = NULL;
+    assert_int_equal(cuda_open_gpu(&cx, &cu, &cases[1].call, &older), ST_OK);
+    assert_int_equal(older->target.most_args, 510);
+    gtc_device_close(older);
     assert_int_equal(simt_driver_close(&cx), ST_OK);
 }
 
