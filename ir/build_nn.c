@@ -176,130 +176,119 @@ static Ref gate(Builder *b, Op op, Ref z, int k, int64_t width)
     return op == OP_none ? g : build_op1(b, op, g);
 }
 
-/* One step: (h, x, w_ih, w_hh, bias) to (h', and h' again where all states are wanted). */
-static Graph *rnn_body(Builder *outer, int64_t batch, int64_t in, int64_t h, bool last)
-{
-    Graph *g = graph_new(outer->g->arena);
-    Builder body = build_start(outer->cx, g), *b = &body;
-    const Ref h0 = body_input(b, "h", DT_F32, shape_of(2, batch, h));
-    const Ref x = body_input(b, "x", DT_F32, shape_of(2, batch, in));
-    const Ref w_ih = body_input(b, "w_ih", DT_F32, shape_of(2, h, in));
-    const Ref w_hh = body_input(b, "w_hh", DT_F32, shape_of(2, h, h));
-    const Ref bias = body_input(b, "bias", DT_F32, shape_of(1, h));
+/* A step of a cell: its inputs, in the order of the scan's arguments, and the states behind it. */
+typedef struct Step {
+    Ref h, c, x, w_ih, w_hh, bias, bias_hn;
+    int64_t width; /* of a state */
+    Ref h1, c1;
+} Step;
 
+typedef struct Cell {
+    const char *kind;
+    int gates;
+    bool c, bias_hn; /* what of a Step it has */
+    void (*step)(Builder *b, Step *s);
+} Cell;
+
+static void rnn_step(Builder *b, Step *s)
+{
     const int one[] = { 1 };
-    const Ref zx = build_contract(b, x, w_ih, 1, one, one);
-    const Ref zh = build_contract(b, h0, w_hh, 1, one, one);
-    const Ref h1 = build_op1(b, OP_tanh, build_add_bias(b, build_op2(b, OP_add, zx, zh), bias));
-    build_output(b, h1, NULL);
-    if (!last)
-        build_output(b, h1, NULL);
-    outer->status = outer->status == ST_OK ? body.status : outer->status;
-    return g;
+    const Ref zx = build_contract(b, s->x, s->w_ih, 1, one, one);
+    const Ref zh = build_contract(b, s->h, s->w_hh, 1, one, one);
+    s->h1 = build_op1(b, OP_tanh, build_add_bias(b, build_op2(b, OP_add, zx, zh), s->bias));
 }
 
-Ref build_rnn(Builder *b, Ref x, const Recurrent *r, bool last)
+static void lstm_step(Builder *b, Step *s)
 {
-    if (b->status != ST_OK)
-        return REF_NONE;
-    const uint32_t before = build_open(b, "rnn");
-    const Shape s = shape_at(b, x);
-    const int64_t h = shape_at(b, r->w_hh).dim[1];
-    Graph *body = rnn_body(b, s.dim[1], s.dim[2], h, last);
-    const Ref zero = build_const(b, 0, (Type){ DT_F32, shape_of(2, s.dim[1], h) });
-    const Ref arg[] = { zero, x, r->w_ih, r->w_hh, r->bias };
-    const Ref scan = build_scan(b, body, arg, 5, 1, 1, s.dim[0], r->reverse);
-    return build_close(b, before, build_get(b, scan, last ? 0 : 1));
-}
-
-/* One step: (h, c, x, w_ih, w_hh, bias) to (h', c', and h' again where all states are wanted). */
-static Graph *lstm_body(Builder *outer, int64_t batch, int64_t in, int64_t h, bool last)
-{
-    Graph *g = graph_new(outer->g->arena);
-    Builder body = build_start(outer->cx, g), *b = &body;
-    const Ref h0 = body_input(b, "h", DT_F32, shape_of(2, batch, h));
-    const Ref c0 = body_input(b, "c", DT_F32, shape_of(2, batch, h));
-    const Ref x = body_input(b, "x", DT_F32, shape_of(2, batch, in));
-    const Ref w_ih = body_input(b, "w_ih", DT_F32, shape_of(2, 4 * h, in));
-    const Ref w_hh = body_input(b, "w_hh", DT_F32, shape_of(2, 4 * h, h));
-    const Ref bias = body_input(b, "bias", DT_F32, shape_of(1, 4 * h));
-
     const int one[] = { 1 };
-    const Ref zx = build_contract(b, x, w_ih, 1, one, one);
-    const Ref zh = build_contract(b, h0, w_hh, 1, one, one);
-    const Ref z = build_add_bias(b, build_op2(b, OP_add, zx, zh), bias);
+    const int64_t h = s->width;
+    const Ref zx = build_contract(b, s->x, s->w_ih, 1, one, one);
+    const Ref zh = build_contract(b, s->h, s->w_hh, 1, one, one);
+    const Ref z = build_add_bias(b, build_op2(b, OP_add, zx, zh), s->bias);
     const Ref i = gate(b, OP_sigmoid, z, BUG(16), h), f = gate(b, OP_sigmoid, z, !BUG(16), h);
     const Ref n = gate(b, OP_tanh, z, 2, h), o = gate(b, OP_sigmoid, z, 3, h);
-    const Ref c1 = build_op2(b, OP_add, build_op2(b, OP_mul, f, c0), build_op2(b, OP_mul, i, n));
-    const Ref h1 = build_op2(b, OP_mul, o, build_op1(b, OP_tanh, c1));
-    build_output(b, h1, NULL);
-    build_output(b, c1, NULL);
-    if (!last)
-        build_output(b, h1, NULL);
-    outer->status = outer->status == ST_OK ? body.status : outer->status;
-    return g;
+    s->c1 = build_op2(b, OP_add, build_op2(b, OP_mul, f, s->c), build_op2(b, OP_mul, i, n));
+    s->h1 = build_op2(b, OP_mul, o, build_op1(b, OP_tanh, s->c1));
 }
 
-Ref build_lstm(Builder *b, Ref x, const Recurrent *r, bool last)
+static void gru_step(Builder *b, Step *s)
 {
-    if (b->status != ST_OK)
-        return REF_NONE;
-    const uint32_t before = build_open(b, "lstm");
-    const Shape s = shape_at(b, x);
-    const int64_t h = shape_at(b, r->w_hh).dim[1];
-    Graph *body = lstm_body(b, s.dim[1], s.dim[2], h, last);
-    const Ref zero = build_const(b, 0, (Type){ DT_F32, shape_of(2, s.dim[1], h) });
-    const Ref arg[] = { zero, zero, x, r->w_ih, r->w_hh, r->bias };
-    const Ref scan = build_scan(b, body, arg, 6, 2, 1, s.dim[0], r->reverse);
-    return build_close(b, before, build_get(b, scan, last ? 0 : 2));
-}
-
-/* One step: (h, x, w_ih, w_hh, bias, bias_hn) to (h', and h' again where all states are wanted). */
-static Graph *gru_body(Builder *outer, int64_t batch, int64_t in, int64_t h, bool last)
-{
-    Graph *g = graph_new(outer->g->arena);
-    Builder body = build_start(outer->cx, g), *b = &body;
-    const Ref h0 = body_input(b, "h", DT_F32, shape_of(2, batch, h));
-    const Ref x = body_input(b, "x", DT_F32, shape_of(2, batch, in));
-    const Ref w_ih = body_input(b, "w_ih", DT_F32, shape_of(2, 3 * h, in));
-    const Ref w_hh = body_input(b, "w_hh", DT_F32, shape_of(2, 3 * h, h));
-    const Ref bias = body_input(b, "bias", DT_F32, shape_of(1, 3 * h));
-    const Ref bias_hn = body_input(b, "bias_hn", DT_F32, shape_of(1, h));
-
     const int one[] = { 1 };
-    const Ref zx = build_add_bias(b, build_contract(b, x, w_ih, 1, one, one), bias);
-    const Ref zh = build_contract(b, h0, w_hh, 1, one, one);
+    const int64_t h = s->width;
+    const Ref zx = build_add_bias(b, build_contract(b, s->x, s->w_ih, 1, one, one), s->bias);
+    const Ref zh = build_contract(b, s->h, s->w_hh, 1, one, one);
     const Ref r =
         build_op1(b, OP_sigmoid,
                   build_op2(b, OP_add, gate(b, OP_none, zx, 0, h), gate(b, OP_none, zh, 0, h)));
     const Ref u =
         build_op1(b, OP_sigmoid,
                   build_op2(b, OP_add, gate(b, OP_none, zx, 1, h), gate(b, OP_none, zh, 1, h)));
-    const Ref hn = build_add_bias(b, gate(b, OP_none, zh, 2, h), bias_hn);
+    const Ref hn = build_add_bias(b, gate(b, OP_none, zh, 2, h), s->bias_hn);
     const Ref n = build_op1(
         b, OP_tanh, build_op2(b, OP_add, gate(b, OP_none, zx, 2, h), build_op2(b, OP_mul, r, hn)));
     const Ref rest = build_op2(b, OP_sub, build_const(b, 1, build_type(b, u)), u);
-    const Ref h1 = build_op2(b, OP_add, build_op2(b, OP_mul, BUG(66) ? u : rest, n),
-                             build_op2(b, OP_mul, BUG(66) ? rest : u, h0));
-    build_output(b, h1, NULL);
+    s->h1 = build_op2(b, OP_add, build_op2(b, OP_mul, BUG(66) ? u : rest, n),
+                      build_op2(b, OP_mul, BUG(66) ? rest : u, s->h));
+}
+
+/* The body of a cell's scan: to (h', c', and h' again where all states are wanted). */
+static Graph *cell_body(Builder *outer, const Cell *cell, int64_t rows, int64_t in, int64_t h,
+                        bool last)
+{
+    Graph *g = graph_new(outer->g->arena);
+    Builder body = build_start(outer->cx, g), *b = &body;
+    Step s = { .width = h };
+    s.h = body_input(b, "h", DT_F32, shape_of(2, rows, h));
+    if (cell->c)
+        s.c = body_input(b, "c", DT_F32, shape_of(2, rows, h));
+    s.x = body_input(b, "x", DT_F32, shape_of(2, rows, in));
+    s.w_ih = body_input(b, "w_ih", DT_F32, shape_of(2, cell->gates * h, in));
+    s.w_hh = body_input(b, "w_hh", DT_F32, shape_of(2, cell->gates * h, h));
+    s.bias = body_input(b, "bias", DT_F32, shape_of(1, cell->gates * h));
+    if (cell->bias_hn)
+        s.bias_hn = body_input(b, "bias_hn", DT_F32, shape_of(1, h));
+    cell->step(b, &s);
+    build_output(b, s.h1, NULL);
+    if (cell->c)
+        build_output(b, s.c1, NULL);
     if (!last)
-        build_output(b, h1, NULL);
+        build_output(b, s.h1, NULL);
     outer->status = outer->status == ST_OK ? body.status : outer->status;
     return g;
 }
 
-Ref build_gru(Builder *b, Ref x, const Recurrent *r, bool last)
+static Ref build_cell(Builder *b, Ref x, const Recurrent *r, bool last, const Cell *cell)
 {
     if (b->status != ST_OK)
         return REF_NONE;
-    const uint32_t before = build_open(b, "gru");
+    const uint32_t before = build_open(b, cell->kind);
     const Shape s = shape_at(b, x);
     const int64_t h = shape_at(b, r->w_hh).dim[1];
-    Graph *body = gru_body(b, s.dim[1], s.dim[2], h, last);
+    Graph *body = cell_body(b, cell, s.dim[1], s.dim[2], h, last);
     const Ref zero = build_const(b, 0, (Type){ DT_F32, shape_of(2, s.dim[1], h) });
-    const Ref arg[] = { zero, x, r->w_ih, r->w_hh, r->bias, r->bias_hn };
-    const Ref scan = build_scan(b, body, arg, 6, 1, 1, s.dim[0], r->reverse);
-    return build_close(b, before, build_get(b, scan, last ? 0 : 1));
+    const int carries = cell->c ? 2 : 1;
+    const Ref arg[] = { zero, zero, x, r->w_ih, r->w_hh, r->bias, r->bias_hn };
+    const Ref scan = build_scan(b, body, arg + 2 - carries, carries + 4 + cell->bias_hn, carries, 1,
+                                s.dim[0], r->reverse);
+    return build_close(b, before, build_get(b, scan, last ? 0 : carries));
+}
+
+Ref build_rnn(Builder *b, Ref x, const Recurrent *r, bool last)
+{
+    static const Cell rnn = { "rnn", 1, false, false, rnn_step };
+    return build_cell(b, x, r, last, &rnn);
+}
+
+Ref build_lstm(Builder *b, Ref x, const Recurrent *r, bool last)
+{
+    static const Cell lstm = { "lstm", 4, true, false, lstm_step };
+    return build_cell(b, x, r, last, &lstm);
+}
+
+Ref build_gru(Builder *b, Ref x, const Recurrent *r, bool last)
+{
+    static const Cell gru = { "gru", 3, false, true, gru_step };
+    return build_cell(b, x, r, last, &gru);
 }
 
 Ref build_attention_pool(Builder *b, Ref x, Ref w, Ref bias, bool tanh_score, Ref *weights)
