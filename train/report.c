@@ -287,6 +287,24 @@ Status report_metrics_add(Ctx *cx, const char *dir, const EpochRow *r)
     return st;
 }
 
+/* What is known of a GPU. */
+static void put_gpu(const GtcGpuLoad *g, Strbuf *out)
+{
+    if (g->percent < 0 && g->bytes < 0 && isnan(g->celsius) && isnan(g->watts) && g->others < 1)
+        return;
+    strbuf_add(out, "  gpu");
+    if (g->percent >= 0)
+        strbuf_printf(out, " %d %%", g->percent);
+    if (g->bytes >= 0)
+        strbuf_printf(out, " %.2f GiB", (double)g->bytes / (1 << 30));
+    if (!isnan(g->celsius))
+        strbuf_printf(out, " %.0f C", g->celsius);
+    if (!isnan(g->watts))
+        strbuf_printf(out, " %.0f W", g->watts);
+    if (g->others > 0)
+        strbuf_printf(out, ", %d other process%s on it", g->others, g->others == 1 ? "" : "es");
+}
+
 void report_epoch_text(const EpochRow *r, int64_t epochs, Strbuf *out)
 {
     strbuf_printf(out, "epoch %lld/%lld  loss %.5g", (long long)r->epoch, (long long)epochs,
@@ -297,13 +315,5 @@ void report_epoch_text(const EpochRow *r, int64_t epochs, Strbuf *out)
     strbuf_printf(out, "  grad_norm %.3g  lr %.3g  %.3g ms/batch  %.0f samples/s  %.1f s%s",
                   r->grad_norm, r->lr, r->ms_per_batch, r->samples_per_s, r->epoch_s,
                   r->best ? "  *" : "");
-    if (r->gpu.percent >= 0)
-        strbuf_printf(out, "  gpu %d %%", r->gpu.percent);
-    if (!isnan(r->gpu.celsius))
-        strbuf_printf(out, " %.0f C", r->gpu.celsius);
-    if (!isnan(r->gpu.watts))
-        strbuf_printf(out, " %.0f W", r->gpu.watts);
-    if (r->gpu.others > 0)
-        strbuf_printf(out, ", %d other process%s on it", r->gpu.others,
-                      r->gpu.others == 1 ? "" : "es");
+    put_gpu(&r->gpu, out);
 }
