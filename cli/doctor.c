@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/cli.h"
 #include "cli/work.h"
@@ -17,14 +18,16 @@ static void put_pair(Strbuf *b, int i, const char *k1, const char *v1, const cha
     strbuf_putc(b, '}');
 }
 
-/* The device that a run would take, and the others. */
-static Status check_devices(Cli *c)
+/* The device that a run would take, and the others.  *passed_by: there is a GPU's driver, and it is
+ * not that. */
+static Status check_devices(Cli *c, bool *passed_by)
 {
     GtcDevice *d;
     GtcDeviceInfo *info = arena_array(c->o->arena, GtcDeviceInfo, MOST);
     TRY(work_device(c, &d));
     if (cli_talks(c))
         printf("device    %s\n", gtc_device_describe(d));
+    *passed_by = strstr(gtc_device_describe(d), "the GPU is not used") != NULL;
     gtc_device_close(d); /* there is one simt at a time, and it is listed too */
     const int n = gtc_devices(&c->cx, info, MOST);
     for (int i = 0; i < n; i++) {
@@ -67,7 +70,8 @@ Status cli_doctor(Cli *c)
     GtcCompiler compiler[MOST];
     GtcCacheInfo cache = { 0 };
     strbuf_add(&c->json, "{\"devices\":[");
-    TRY(check_devices(c));
+    bool passed_by;
+    TRY(check_devices(c, &passed_by));
     strbuf_add(&c->json, "],\"compilers\":[");
     const int n = gtc_compilers(&c->cx, compiler, MOST);
     for (int i = 0; i < n; i++) {
@@ -94,9 +98,10 @@ Status cli_doctor(Cli *c)
     const bool ok = n > 0 && cached && right;
     strbuf_printf(&c->json, ",\"ok\":%s}", ok ? "true" : "false");
     if (cli_talks(c))
-        printf("%s\n", ok      ? "all is well"
-                       : right ? "gtc works, but not at full speed"
-                               : "do not train on this device");
+        printf("%s\n", ok && passed_by ? "all is well on the CPU"
+                       : ok            ? "all is well"
+                       : right         ? "gtc works, but not at full speed"
+                                       : "do not train on this device");
     c->json_says_why = !right;
     return right ? ST_OK : FAIL(&c->cx, ENV, "the device does not do what it should");
 }

@@ -86,6 +86,27 @@ def doctor():
     assert p.returncode == 4 and not o["ok"] and o["gpu"][0]["ok"] and not o["gpu"][-1]["ok"], p
 
 
+DRIVER = "int cuInit(unsigned f) { return %d; } int cuDriverGetVersion(int *v) { *v = %d; return 0; }"
+
+
+def drivers():
+    """What doctor says of a driver that will not do, and of a toolkit's stub in its place."""
+    cc = next(filter(None, map(shutil.which, ("clang", "gcc", "cc"))))
+    for init, version, words in (34, 0, "toolkit's stub"), (0, 11040, "too old: it does CUDA 11.4"):
+        with open("driver.c", "w") as f:
+            f.write(DRIVER % (init, version))
+        subprocess.run([cc, "-shared", "-fPIC", "-o", "libcuda.so.1", "driver.c"], check=True)
+        env = dict(os.environ, LD_LIBRARY_PATH=os.getcwd())
+        env.pop("GTC_DEVICE", None)
+        p = subprocess.run([GTC, "doctor"], capture_output=True, text=True, env=env, timeout=120)
+        if version == 0 and "CUDA driver: for CUDA" in p.stdout:
+            continue  # a real one, behind the stub
+        line = next(l for l in p.stdout.splitlines() if l.startswith("library   CUDA driver:"))
+        assert p.returncode == 0 and words in line and ("install" in line or "update" in line), p
+        assert p.stdout.endswith("all is well on the CPU\n" if version else "all is well\n"), p
+    os.unlink("libcuda.so.1")
+
+
 REFUSING = """#!/bin/sh
 for last; do :; done
 case "$*" in *"-x c"*) grep -q "$GTC_TEST_REFUSE" "$last" && { echo "refused: $last" >&2; exit 1; };; esac
@@ -158,6 +179,7 @@ def main():
     if not SANITIZED:  # its model takes a minute there; the driver's part is the same
         doctor()
     json.dump(MODEL, open("m.json", "w"))
+    drivers()
     compiler_faults()
     places()
     good("train", "m.json", "--out", "base")
