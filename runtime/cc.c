@@ -2,6 +2,7 @@
 /* cc: finding C compilers, and the one place that knows their flags. */
 #include "runtime/cc.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -195,6 +196,27 @@ int cc_flags(const Compiler *c, int lanes, const char **arg)
     arg[n++] = "-w";
     arg[n++] = "-pipe";
     return n;
+}
+
+int cc_run(const Os *os, const Compiler *cc, const char *const *flag, int nflag, const char *c,
+           const char *so, const char *log)
+{
+    const char *const file[] = { "-o", so, "-x", "c", c };
+    const char *argv[MAX_CC_WORDS + MAX_CC_FLAGS + 8];
+    int n = 0;
+    gtc_assert(nflag <= MAX_CC_FLAGS, "%d flags", nflag);
+    for (int i = 0; i < cc->nword; i++)
+        argv[n++] = cc->word[i];
+    for (int i = 0; i < nflag; i++)
+        argv[n++] = flag[i];
+    for (int i = 0; i < 5; i++)
+        argv[n++] = file[i];
+    argv[n] = NULL;
+    const int fd = os->open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    const int rc = os->spawn(argv, fd);
+    if (fd >= 0)
+        os->close(fd);
+    return rc;
 }
 
 void cc_how(const Compiler *c, int lanes, Strbuf *out)

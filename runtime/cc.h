@@ -30,6 +30,10 @@ void cc_find(Ctx *cx, Cache *cache, CompilerList *out);
 void cc_name(const Compiler *c, char *out, size_t cap);
 /* Everything between the compiler's name and its files; at most MAX_CC_FLAGS. */
 int cc_flags(const Compiler *c, int lanes, const char **arg);
+/* Compiles c to so and gives what the compiler exits with; its words go to the file log.  At most
+ * MAX_CC_FLAGS flags. */
+int cc_run(const struct Os *os, const Compiler *cc, const char *const *flag, int nflag,
+           const char *c, const char *so, const char *log);
 /* Compiler and flags as the `how` of a cache key. */
 void cc_how(const Compiler *c, int lanes, Strbuf *out);
 /* The instruction set that -march=native means here, as a word. */

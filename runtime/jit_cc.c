@@ -16,7 +16,6 @@
  * No shell anywhere: argument vectors, and paths of our own making. */
 #include "runtime/jit_cc.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
@@ -122,9 +121,8 @@ static void file_of(const Job *job, const char *end, char path[PATH_MAX + 8])
 static void job_run(Job *job)
 {
     char c[PATH_MAX + 8], so[PATH_MAX + 8], log[PATH_MAX + 8];
-    const char *argv[MAX_CC_WORDS + MAX_CC_FLAGS + 8];
+    const char *flag[MAX_CC_FLAGS];
     Ctx cx; /* of this thread alone; what fails shows in rc */
-    int n = 0;
 
     ctx_init(&cx);
     cx.os = job->os;
@@ -134,19 +132,7 @@ static void job_run(Job *job)
     file_of(job, ".log", log);
     if (os_write_file(&cx, c, job->unit->source, strlen(job->unit->source)) != ST_OK)
         return;
-    for (int i = 0; i < job->cc->nword; i++)
-        argv[n++] = job->cc->word[i];
-    n += cc_flags(job->cc, job->lanes, argv + n);
-    argv[n++] = "-o";
-    argv[n++] = so;
-    argv[n++] = "-x";
-    argv[n++] = "c";
-    argv[n++] = c;
-    argv[n] = NULL;
-    const int fd = job->os->open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    job->rc = job->os->spawn(argv, fd);
-    if (fd >= 0)
-        job->os->close(fd);
+    job->rc = cc_run(job->os, job->cc, flag, cc_flags(job->cc, job->lanes, flag), c, so, log);
 }
 
 /* ------------------------------------------------------------ loading */

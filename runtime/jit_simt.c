@@ -3,7 +3,6 @@
  * the very ones that NVRTC gets; the prelude's other bodies are compiled. */
 #include "runtime/jit_simt.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,22 +35,8 @@ static bool take_file(const Os *os, const char *path, char **bytes, size_t *n)
 static int compile(const JitSimt *j, const char *c, const char *so, const char *log)
 {
     const Compiler *cc = &j->cc.at[0];
-    const char *argv[MAX_CC_WORDS + SIMT_MAX_FLAGS + 8];
-    int n = 0;
-    for (int i = 0; i < cc->nword; i++)
-        argv[n++] = cc->word[i];
-    n += simt_code_flags(cc->clang, j->shadow, argv + n);
-    argv[n++] = "-o";
-    argv[n++] = so;
-    argv[n++] = "-x";
-    argv[n++] = "c";
-    argv[n++] = c;
-    argv[n] = NULL;
-    const int fd = j->os->open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    const int rc = j->os->spawn(argv, fd);
-    if (fd >= 0)
-        j->os->close(fd);
-    return rc;
+    const char *flag[SIMT_MAX_FLAGS];
+    return cc_run(j->os, cc, flag, simt_code_flags(cc->clang, j->shadow, flag), c, so, log);
 }
 
 static void make(void *arg, const Kernel *k, const char *text, Image *out, Strbuf *log)
