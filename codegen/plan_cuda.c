@@ -11,7 +11,8 @@
  *
  * A reduction is done by one thread a point, tile by tile, when neighbouring threads then read
  * neighbouring elements; by a warp or a whole block, along the reduced axes, when those are what
- * lies together in memory or there are too few points to keep threads busy.  A contraction alone in
+ * lies together in memory or there are too few points to keep threads busy, unless columns are so
+ * long that one thread a point pays, in parts.  A contraction alone in
  * its phase goes in blocks (plan_blocked.c).  Where all points together leave most of the GPU idle,
  * the reduced points are cut into parts, and what is to be done with their sums waits for them all.
  *
@@ -97,10 +98,24 @@ static void stride_along(Stages *s, const Nest *n, Var v, Strides *c)
         expr_reads(s, s->stage[n->red[i]].e, count_stride, c);
 }
 
+static bool may_part(const Stages *s, const Nest *n);
+
+/* Is it better cut in parts, with neighbouring threads on neighbouring points?  Threads along the
+ * reduced axes of columns load a sector of 32 bytes for each element, which where there are many
+ * costs more than another launch for the parts' sums. */
+static bool sums_long_columns(const Planner *pl, const Nest *n, int64_t fast, int64_t points,
+                              int64_t room)
+{
+    enum { SECTOR = 8, MANY = 1 << 20 };
+    return pl->alone && room > BLOCK_THREADS && fast >= SECTOR && may_part(pl->s, n) &&
+           size_mul(points, reduced_points(pl->s, n)) >= MANY;
+}
+
 /* Threads that share a point's reductions. */
-static int reduction_lanes(Stages *s, const Nest *n, Var fast, int64_t points, int64_t room)
+static int reduction_lanes(const Planner *pl, const Nest *n, Var fast, int64_t points, int64_t room)
 {
     enum { LONG_ROW = 1024 };
+    Stages *s = pl->s;
     const int64_t k = reduced_points(s, n);
     const Stage *st = &s->stage[n->red[0]];
     Strides along_red, along_out;
@@ -111,6 +126,8 @@ static int reduction_lanes(Stages *s, const Nest *n, Var fast, int64_t points, i
         return 0;
     if (n->when == WHEN_STEP && points * 4 >= room)
         return 0; /* its operands are turned round once, before the steps */
+    if (!rows && fast && sums_long_columns(pl, n, ix_var_count(s->pool, fast), points, room))
+        return 0;
     return k >= LONG_ROW && points * 8 <= room ? BLOCK_THREADS : WARP;
 }
 
@@ -137,7 +154,7 @@ static void schedule(Planner *pl, Nest *n, const int64_t *span, int64_t room)
     n->row = false;
     if (s->stage[n->root[0]].adds || n->naxis == 0) {
         if (n->nred && !s->stage[n->root[0]].adds && !pl->plain)
-            n->lanes = reduction_lanes(s, n, 0, 1, room);
+            n->lanes = reduction_lanes(pl, n, 0, 1, room);
         return;
     }
     const Var fast = nest_fast_axis(s, n);
@@ -146,7 +163,7 @@ static void schedule(Planner *pl, Nest *n, const int64_t *span, int64_t room)
     if (pl->plain || tiles == 0)
         return;
     if (n->nred)
-        n->lanes = reduction_lanes(s, n, fast, tiles, room);
+        n->lanes = reduction_lanes(pl, n, fast, tiles, room);
     if (n->lanes)
         return;
     widen(n, n->naxis - 1, span, &tiles, room);
@@ -487,6 +504,31 @@ static void plan_flat(Cuda *c, Phase *ph)
     add_flat(c, n);
 }
 
+/* Would each of a few blocks be long at work while most multiprocessors have none? */
+static bool starves(const Planner *pl, const Phase *ph)
+{
+    enum { LONG = 1 << 19 }; /* operations, which take a block longer than a launch does */
+    if (!pl->alone || !ph->team || ph->each || scan_phase(ph))
+        return false;
+    const int64_t blocks = ix_var_count(pl->s->pool, ph->team);
+    double work = 0;
+    for (int i = 0; i < ph->nnest; i++)
+        work += (double)nest_work(pl->s, &ph->nest[i]);
+    return 4 * blocks <= pl->team && work >= (double)LONG * (double)blocks;
+}
+
+/* Each nest a launch of its own, for which it may be cut in parts. */
+static void plan_apart(Cuda *c, const Phase *ph)
+{
+    for (int i = 0; i < ph->nnest; i++) {
+        Phase one = { .team = ph->team, .flat = true };
+        phase_take(c->pl.arena, &one, &ph->nest[i]);
+        fold_to_block(&c->pl, &one);
+        schedule_phase(&c->pl, &one, c->span);
+        plan_flat(c, &one);
+    }
+}
+
 static void plan_launches(Cuda *c)
 {
     Planner *pl = &c->pl;
@@ -497,6 +539,10 @@ static void plan_launches(Cuda *c)
     for (int i = 0; i < nphase; i++) {
         Phase ph = old[i], fill = { 0 };
         ph.flat = ph.nnest == 1 && !scan_phase(&ph);
+        if (!ph.flat && starves(pl, &ph)) {
+            plan_apart(c, &ph);
+            continue;
+        }
         fold_to_block(pl, &ph);
         schedule_phase(pl, &ph, c->span);
         hold_operands(c, &ph);
@@ -512,6 +558,40 @@ static void plan_launches(Cuda *c)
         else
             *phase_add(pl) = ph;
     }
+}
+
+/* Phases that wait for none stand first, then those that wait for these, and so on: then few
+ * barriers do. */
+static void gather_launches(Cuda *c)
+{
+    enum { READS = 1, STORES = 2 };
+    Planner *pl = &c->pl;
+    Plan *p = pl->p;
+    const size_t nbuf = pl->s->nbuf;
+    uint8_t *does = arena_array(pl->arena, uint8_t, (size_t)p->nphase * nbuf);
+    int *level = arena_array(pl->arena, int, p->nphase), most = 0, n = 0;
+    for (int i = 0; i < p->nphase; i++) {
+        const Phase *ph = &p->phase[i];
+        if (ph->each)
+            return; /* what a thread does for itself stays where it is */
+        uint8_t *mine = &does[(size_t)i * nbuf];
+        for (size_t b = 0; b < nbuf; b++)
+            mine[b] = (uint8_t)((phase_reads(pl, ph, (uint16_t)b) ? READS : 0) |
+                                (phase_stores(pl, ph, (uint16_t)b) ? STORES : 0));
+        for (int j = 0; j < i; j++)
+            for (size_t b = 0; b < nbuf && level[i] <= level[j]; b++)
+                if (mine[b] && does[(size_t)j * nbuf + b] &&
+                    ((mine[b] | does[(size_t)j * nbuf + b]) & STORES))
+                    level[i] = level[j] + 1;
+        most = level[i] > most ? level[i] : most;
+    }
+    Phase *sorted = arena_array(pl->arena, Phase, p->nphase);
+    for (int k = 0; k <= most; k++)
+        for (int i = 0; i < p->nphase; i++)
+            if (level[i] == k)
+                sorted[n++] = p->phase[i];
+    p->phase = sorted;
+    p->phase_cap = p->nphase;
 }
 
 static int64_t buf_bytes(const GBuf *buf)
@@ -572,6 +652,8 @@ Status plan_cuda(Ctx *cx, Arena *arena, const Target *t, const Graph *body, Cuda
     pl->p->planner = how == CUDA_PLAIN ? "plain" : "cuda";
     pl->p->threads = BLOCK_THREADS;
     plan_launches(&c);
+    if (how == CUDA_BLOCKED)
+        gather_launches(&c);
     plan_barriers(pl);
     launches_finish(&c);
     assign_offsets(pl);

@@ -219,6 +219,49 @@ static void indices_are_as_wide_as_they_must(void **state)
     arena_free(arena);
 }
 
+/* Neighbouring threads load neighbouring columns, and enough of them are at work. */
+static void long_columns_are_summed_in_parts(void **state)
+{
+    static const char text[] = "graph (%x: f32[65536,32], %y: f32[65536,32]) {\n"
+                               "  %a = mul %x, %y\n  %s = sum %a axes=[0]\n  return %s\n}\n";
+    Arena *arena = arena_new();
+    Graph *g;
+    Kernel *k;
+    Ctx cx;
+    (void)state;
+    ctx_init(&cx);
+    assert_int_equal(graph_parse(&cx, arena, "columns", text, &g), ST_OK);
+    assert_int_equal(cuda_kernels(&cx, arena, g, &k), 1);
+    assert_non_null(strstr(k[0].source, " parts "));
+    assert_null(strstr(k[0].source, "by 256 threads"));
+    assert_true(k[0].launch[0].blocks >= middling_gpu().threads);
+    arena_free(arena);
+}
+
+/* The gradients of a convolution whose weights are few: a block a channel would leave most of the
+ * GPU idle. */
+static void few_channels_use_many_blocks(void **state)
+{
+    static const ZooCase large = { .path = "bench/nets/cnn2d.json",
+                                   .set = { "layers.conv1.filters=16" },
+                                   .x = { .rank = 3, .dim = { 640, 256, 1 } },
+                                   .targets = 1 };
+    int gradients = 0;
+    Zoo z;
+    Kernel *k;
+    (void)state;
+    zoo_open(&z, &large, NULL);
+    const int n = cuda_kernels(&z.cx, z.arena, zoo_graph(&z, &large, BUILD_TRAIN), &k);
+    for (int i = 0; i < n; i++)
+        if (strncmp(k[i].name, "conv2d_bwd_", 11) == 0) {
+            print_message("%s: %lld blocks\n", k[i].name, (long long)k[i].launch[0].blocks);
+            assert_true(k[i].launch[0].blocks >= middling_gpu().threads);
+            gradients++;
+        }
+    zoo_close(&z);
+    assert_true(gradients >= 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(every_kernel_is_planned),
@@ -226,6 +269,8 @@ int main(void)
                                         cmocka_unit_test(an_optimizer_is_one_launch),
                                         cmocka_unit_test(as_many_blocks_make_a_name),
                                         cmocka_unit_test(indices_are_as_wide_as_they_must),
-                                        cmocka_unit_test(what_threads_share_is_not_restrict) };
+                                        cmocka_unit_test(what_threads_share_is_not_restrict),
+                                        cmocka_unit_test(long_columns_are_summed_in_parts),
+                                        cmocka_unit_test(few_channels_use_many_blocks) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
