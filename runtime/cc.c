@@ -191,6 +191,7 @@ int cc_flags(const Compiler *c, int lanes, const char **arg)
     arg[n++] = "-fno-trapping-math";
     arg[n++] = "-fno-signed-zeros";
     arg[n++] = "-ffp-contract=fast";
+    arg[n++] = "-fwrapv"; /* integers of the graph wrap */
     arg[n++] = "-fPIC";
     arg[n++] = "-shared";
     arg[n++] = "-w";
