@@ -61,11 +61,11 @@ static Ref softplus(Builder *b, Ref x)
                      build_op1(b, OP_log1p, build_op1(b, OP_exp, minus_abs)));
 }
 
-static Ref elu(Builder *b, Ref x, double alpha)
+static Ref elu(Builder *b, Ref x, double alpha) /* at 0 the slope is that below */
 {
-    const Ref down = build_op1(b, OP_expm1, build_op2(b, OP_min, x, zeros_like(b, x)));
-    return build_select(b, build_op2(b, OP_lt, x, zeros_like(b, x)), build_scale(b, down, alpha),
-                        x);
+    const Ref zero = zeros_like(b, x), above = build_op2(b, OP_lt, zero, x);
+    const Ref down = build_op1(b, OP_expm1, build_select(b, above, zero, x));
+    return build_select(b, above, x, build_scale(b, down, alpha));
 }
 
 static Ref relu6(Builder *b, Ref x)

@@ -110,9 +110,10 @@ def corners():
         return lambda x: torch.tensor(values, dtype=torch.float64).expand(x.shape[0], -1).reshape(x.shape)
 
     some = [row(a, (7,), Function(f)) for a, f in ACTIVATIONS.items() if a != "softmax"]
-    some += [row("max_pool1d", (6, 1), nn.MaxPool1d(3), channels_first, kernel=3),
+    some += [row("elu", (7,), nn.ELU(0.6), alpha=0.6),
+             row("max_pool1d", (6, 1), nn.MaxPool1d(3), channels_first, kernel=3),
              row("global_max_pool", (6, 1), nn.AdaptiveMaxPool1d(1), channels_first)]
-    given = {("x" if i == 0 else f"x{i + 1}"): at(0, 3, -3, 6, -6, 1, -1) for i in range(len(ACTIVATIONS) - 1)}
+    given = {("x" if i == 0 else f"x{i + 1}"): at(0, 3, -3, 6, -6, 1, -1) for i in range(len(ACTIVATIONS))}
     given[f"x{len(given) + 1}"] = at(1, 2, 2, 0, 0, 0)
     given[f"x{len(given) + 1}"] = at(1, 2, 2, 0, 2, 0)
     yield layer("activations-corners", *some, given=given)
