@@ -713,6 +713,26 @@ static void put_finish(Cuda *c, const Item *item, int nitem)
     strbuf_add(e->out, "}\n");
 }
 
+/* Bytes of a block's shared memory that the launch uses; other launches of the kernel may use more,
+ * and a block that asks for less leaves room for another beside it. */
+static int64_t launch_bytes(const Cuda *c)
+{
+    int64_t most = 0;
+    for (uint32_t i = 0; i < c->e.k->nbuf; i++) {
+        const KBuf *b = &c->e.k->buf[i];
+        int64_t count = 1;
+        if (b->cls != BUF_PRIVATE || !launch_uses(c, b))
+            continue;
+        for (int d = 0; d < b->rank; d++)
+            count += (b->shape[d] - 1) * b->stride[d];
+        const int64_t end = b->offset + size_round_up(count * dtype_bytes(b->dt), 64);
+        most = end > most ? end : most;
+    }
+    gtc_assert(most <= c->e.k->private_bytes, "%lld bytes of %lld", (long long)most,
+               (long long)c->e.k->private_bytes);
+    return most;
+}
+
 static void put_launch(Cuda *c, const char *entry, const Item *item, int nitem, Launch *launch)
 {
     Emit *e = &c->e;
@@ -729,26 +749,24 @@ static void put_launch(Cuda *c, const char *entry, const Item *item, int nitem, 
     put_buffers(c);
     for (int i = 0; i < all; i++)
         put_item(c, &item[i], all == 1);
-    const int64_t blocks = c->from;
+    const int64_t blocks = c->from, bytes = launch_bytes(c);
     if (all < nitem)
         put_finish(c, item + all, nitem - all);
     e->out = out;
     *launch = (Launch){ .entry = entry,
                         .blocks = blocks,
                         .threads = k->threads,
-                        .smem = (int32_t)(k->private_bytes +
-                                          (c->scratch || c->flag ? SCRATCH_BYTES : 0)) };
+                        .smem = (int32_t)(bytes + (c->scratch || c->flag ? SCRATCH_BYTES : 0)) };
     strbuf_printf(out, "GTC_KERNEL(%d) %s(", k->threads, entry);
     put_parameters(c, false);
     strbuf_add(out,
                ")\n{\n    const int tid = gtc_tid(), bid = gtc_bid();\n    (void)tid, (void)bid, "
                "(void)work, (void)counters;\n");
     if (c->scratch)
-        strbuf_printf(out, "    gtc_u8 *const scratch = gtc_smem() + %lld;\n",
-                      (long long)k->private_bytes);
+        strbuf_printf(out, "    gtc_u8 *const scratch = gtc_smem() + %lld;\n", (long long)bytes);
     if (c->flag)
         strbuf_printf(out, "    int *const flag = (int *)(gtc_smem() + %lld);\n",
-                      (long long)k->private_bytes + FLAG_AT);
+                      (long long)bytes + FLAG_AT);
     strbuf_add(out, strbuf_str(&body));
     strbuf_printf(out, "}\nGTC_ENTRY(%s, (", entry);
     put_parameters(c, true);

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -262,6 +263,25 @@ static void few_channels_use_many_blocks(void **state)
     assert_true(gradients >= 3);
 }
 
+/* A launch asks for the shared memory that it uses, not for what another of its kernel does. */
+static void launches_ask_for_what_they_use(void **state)
+{
+    static const ZooCase whole = { .path = "bench/nets/xfmr.json",
+                                   .x = { .rank = 2, .dim = { 60, 16 } },
+                                   .classes = 10 };
+    int lean = 0;
+    Zoo z;
+    Kernel *k;
+    (void)state;
+    zoo_open(&z, &whole, NULL);
+    const int n = cuda_kernels(&z.cx, z.arena, zoo_graph(&z, &whole, BUILD_TRAIN), &k);
+    for (int i = 0; i < n; i++)
+        for (int j = 1; j < k[i].nlaunch; j++)
+            lean += abs(k[i].launch[j].smem - k[i].launch[0].smem) > 512;
+    zoo_close(&z);
+    assert_true(lean > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(every_kernel_is_planned),
@@ -271,6 +291,7 @@ int main(void)
                                         cmocka_unit_test(indices_are_as_wide_as_they_must),
                                         cmocka_unit_test(what_threads_share_is_not_restrict),
                                         cmocka_unit_test(long_columns_are_summed_in_parts),
-                                        cmocka_unit_test(few_channels_use_many_blocks) };
+                                        cmocka_unit_test(few_channels_use_many_blocks),
+                                        cmocka_unit_test(launches_ask_for_what_they_use) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
