@@ -18,7 +18,8 @@ Status eval_iota(const Eval *e, const Node *n, const Value *arg, Value *out)
 {
     (void)arg;
     const int axis = n->attr.axis.axis;
-    const Type line = { n->type.dt, shape_of(1, n->type.shape.dim[axis]) };
+    const bool empty = shape_count(&n->type.shape) == 0; /* however long that axis is */
+    const Type line = { n->type.dt, shape_of(1, empty ? 0 : n->type.shape.dim[axis]) };
     TRY(value_new(e, &line, out));
     for (int64_t i = 0; i < line.shape.dim[0]; i++)
         out->at[i] = value_round(e, n->type.dt, (double)i);
