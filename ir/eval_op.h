@@ -78,6 +78,8 @@ void value_fill(const Value *dst, double x);
 double value_round(const Eval *e, DType dt, double x);
 void value_round_all(const Eval *e, Value *v);
 Status eval_alloc(Ctx *cx, size_t bytes, void *out); /* *(void **)out; os->release frees */
+/* How many numbers an iota's value holds: its axis', one where the tensor is empty. */
+int64_t eval_iota_count(const Node *n);
 
 /* Loops over a shape with up to 8 strided operands.  Unit axes are dropped and axes that are
  * contiguous in every operand merged, so inner loops are as long as they can be:

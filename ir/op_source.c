@@ -14,18 +14,22 @@ Status eval_const(const Eval *e, const Node *n, const Value *arg, Value *out)
     return ST_OK;
 }
 
+int64_t eval_iota_count(const Node *n)
+{
+    return shape_count(&n->type.shape) ? n->type.shape.dim[n->attr.axis.axis] : 1;
+}
+
 Status eval_iota(const Eval *e, const Node *n, const Value *arg, Value *out)
 {
     (void)arg;
     const int axis = n->attr.axis.axis;
-    const bool empty = shape_count(&n->type.shape) == 0; /* however long that axis is */
-    const Type line = { n->type.dt, shape_of(1, empty ? 0 : n->type.shape.dim[axis]) };
+    const Type line = { n->type.dt, shape_of(1, eval_iota_count(n)) };
     TRY(value_new(e, &line, out));
     for (int64_t i = 0; i < line.shape.dim[0]; i++)
         out->at[i] = value_round(e, n->type.dt, (double)i);
     out->type = n->type;
     out->stride[0] = 0;
-    out->stride[axis] = 1;
+    out->stride[axis] = shape_count(&n->type.shape) > 0;
     return ST_OK;
 }
 

@@ -111,7 +111,7 @@ Status bound_const(BoundCall *c, Span *out)
 
 Status bound_iota(BoundCall *c, Span *out)
 {
-    return rounded_or_not(c, c->n->type.shape.dim[c->n->attr.axis.axis], out);
+    return rounded_or_not(c, eval_iota_count(c->n), out);
 }
 
 /* Bits: the same everywhere, unless what they are made from is open. */
