@@ -17,6 +17,7 @@
 #include "tests/cuda_kernels.h"
 #include "tests/kir_make.h"
 #include "tests/nvrtc_case.h"
+#include "tests/simt_body.h"
 #include "tests/simt_case.h"
 
 enum { SCHEDULES = 8, RUNS = 2, ARGS = 8 };
@@ -86,51 +87,18 @@ static const LastCase cases[] = {
 enum { CASES = sizeof cases / sizeof *cases };
 
 typedef struct Built {
-    Ctx cx;
-    Arena *arena;
-    Kernel *k;
-    Tensor in[ARGS], want[ARGS];
+    SimtBody body;
+    Tensor want[ARGS];
 } Built;
-
-/* The body as one fusion. */
-static Graph *wrap(Built *b, Graph *body, Ref *fusion)
-{
-    Graph *g = graph_new(b->arena);
-    Ref arg[ARGS];
-    for (uint32_t i = 0; i < body->ninput; i++)
-        assert_int_equal(graph_add(&b->cx, g, &body->node[body->input[i]], &arg[i]), ST_OK);
-    const Node n = { .op = OP_fusion,
-                     .nargs = body->ninput,
-                     .arg = arg,
-                     .attr.fusion = { .body = body, .kind = "body" } };
-    assert_int_equal(graph_add(&b->cx, g, &n, fusion), ST_OK);
-    return g;
-}
 
 static void build(Built *b, const LastCase *c)
 {
-    Graph *g;
-    ctx_init(&b->cx);
-    b->arena = arena_new();
-    if (graph_parse(&b->cx, b->arena, c->name, c->text, &g) != ST_OK)
-        fail_msg("%s:%d: %s", c->name, b->cx.line, b->cx.msg);
-    for (uint32_t i = 0; i < g->ninput; i++) {
-        b->in[i] = tensor_new(b->arena, g->node[g->input[i]].type);
-        const int64_t n = shape_count(&b->in[i].type.shape);
-        for (int64_t e = 0; e < n; e++) /* no order of adding them up gives the bits of another */
-            b->in[i].at[e] = (double)(float)(.1 + .37 * (double)(e * 7 % 23));
-    }
     const Target target = middling_gpu();
-    Ref fusion;
-    Graph *wrapped = wrap(b, g, &fusion);
-    b->k = arena_alloc(b->arena, sizeof *b->k);
-    if (kernel_build_cuda(&b->cx, b->arena, &target, wrapped, fusion, b->k) != ST_OK ||
-        b->cx.msg[0])
-        fail_msg("%s: no kernel: %s", c->name, b->cx.msg);
-    assert_string_equal(b->k->planner, "cuda");
-    if (c->counts && eval_graph(&b->cx, g, EVAL_F64, b->arena, b->in, b->want) != ST_OK)
-        fail_msg("%s: %s", c->name, b->cx.msg);
-    assert_true(b->k->nin + b->k->nout + 2 <= ARGS);
+    SimtBody *body = &b->body;
+    simt_body_parse(body, &target, c->name, c->text);
+    if (c->counts &&
+        eval_graph(&body->cx, body->graph, EVAL_F64, body->arena, body->in, b->want) != ST_OK)
+        fail_msg("%s: %s", c->name, body->cx.msg);
 }
 
 static SimtOptions schedule(uint32_t k)
@@ -138,82 +106,9 @@ static SimtOptions schedule(uint32_t k)
     return (SimtOptions){ .order = k < 2 ? (SimtOrder)k : SIMT_SEEDED, .seed = k, .shadow = true };
 }
 
-static size_t bytes_of(const Built *b, uint32_t i)
-{
-    const Kernel *k = b->k;
-    if (i < k->nin + k->nout)
-        return (size_t)type_bytes(i < k->nin ? &b->in[i].type : &b->want[i - k->nin].type);
-    return i == k->nin + k->nout ? (size_t)k->shared_bytes : sizeof(uint32_t) * (size_t)k->counters;
-}
-
-static Status launch_all(Built *b, SimtMachine *m, const SimtCode *code, SimtKernel *kernel,
-                         void **arg, int *op)
-{
-    for (int i = 0; i < b->k->nlaunch; i++) {
-        const Launch *l = &b->k->launch[i];
-        if (!kernel[i].entry)
-            kernel[i] =
-                (SimtKernel){ l->entry, simt_code_entry(&b->cx, code, l->entry), code, false };
-        const SimtLaunch launch = {
-            &kernel[i], l->blocks, l->threads, l->smem, l->cooperative, arg
-        };
-        simt_op_begin(m, ++*op, l->entry, NULL);
-        TRY(simt_launch(&b->cx, m, &launch));
-    }
-    return simt_red_zones(&b->cx, m);
-}
-
-/* Runs it so often over the same memory; out: what each run left, one behind the other. */
-static Status run(Built *b, const char *bytes, size_t n, const SimtOptions *opt, int runs,
-                  char *out)
-{
-    const Kernel *k = b->k;
-    SimtMachine *m = NULL;
-    SimtCode *code = NULL;
-    SimtKernel kernel[2] = { { 0 } };
-    void *buffer[ARGS], *arg[ARGS];
-    int op = 1;
-    assert_true(k->nlaunch <= 2);
-    assert_int_equal(simt_create(&b->cx, opt, &m), ST_OK);
-    assert_int_equal(simt_code_load(&b->cx, m, bytes, n, &code), ST_OK);
-    for (uint32_t i = 0; i < k->nin + k->nout + 2; i++) {
-        const size_t size = bytes_of(b, i);
-        arg[i] = &buffer[i];
-        buffer[i] = simt_alloc(m, size ? size : 1);
-        assert_non_null(buffer[i]);
-        if (i < k->nin)
-            tensor_write(&b->in[i], buffer[i]);
-        else if (i == k->nin + k->nout + 1)
-            memset(buffer[i], 0, size);
-        else
-            continue;
-        if (size)
-            assert_int_equal(simt_op_access(&b->cx, m, buffer[i], size, true), ST_OK);
-    }
-    Status s = ST_OK;
-    for (int r = 0; r < runs && s == ST_OK; r++) {
-        s = launch_all(b, m, code, kernel, arg, &op);
-        for (uint32_t i = k->nin; i < k->nin + k->nout && s == ST_OK; i++) {
-            memcpy(out, buffer[i], bytes_of(b, i));
-            out += bytes_of(b, i);
-        }
-    }
-    simt_code_unload(&b->cx, code);
-    simt_destroy(m);
-    return s;
-}
-
-static size_t out_bytes(const Built *b)
-{
-    size_t n = 0;
-    for (uint32_t i = 0; i < b->k->nout; i++)
-        n += bytes_of(b, b->k->nin + i);
-    return n;
-}
-
 static void check_values(const Built *b, const LastCase *c, const char *out)
 {
-    for (uint32_t i = 0; i < b->k->nout; i++) {
+    for (uint32_t i = 0; i < b->body.k->nout; i++) {
         const Tensor *want = &b->want[i];
         const int64_t n = shape_count(&want->type.shape);
         for (int64_t e = 0; e < n; e++) {
@@ -233,28 +128,28 @@ static void case_holds(void **state)
     Built b;
     size_t n;
     build(&b, c);
-    if (b.k->nlaunch != c->launches || (b.k->counters > 0) != c->counts)
-        fail_msg("%s: %d launches, %d counters\n%s", c->name, b.k->nlaunch, b.k->counters,
-                 b.k->plan);
+    if (b.body.k->nlaunch != c->launches || (b.body.k->counters > 0) != c->counts)
+        fail_msg("%s: %d launches, %d counters\n%s", c->name, b.body.k->nlaunch, b.body.k->counters,
+                 b.body.k->plan);
     if (!c->counts) {
-        arena_free(b.arena);
+        simt_body_close(&b.body);
         return;
     }
-    char *code = simt_case_compile(b.k->name, b.k->source, true, &n);
+    char *code = simt_case_compile(b.body.k->name, b.body.k->source, true, &n);
     assert_non_null(code);
-    const size_t bytes = out_bytes(&b);
-    char *first = arena_alloc(b.arena, RUNS * bytes), *out = arena_alloc(b.arena, RUNS * bytes);
+    const size_t bytes = simt_body_bytes(&b.body);
+    char *first = arena_alloc(b.body.arena, RUNS * bytes), *out = arena_alloc(b.body.arena, RUNS * bytes);
     for (uint32_t k = 0; k < SCHEDULES; k++) {
         const SimtOptions opt = schedule(k);
         char *mine = k ? out : first;
-        if (run(&b, code, n, &opt, RUNS, mine) != ST_OK)
-            fail_msg("%s, schedule %u: %s\n%s", c->name, k, b.cx.msg, b.k->source);
+        if (simt_body_run(&b.body, code, n, &opt, RUNS, mine) != ST_OK)
+            fail_msg("%s, schedule %u: %s\n%s", c->name, k, b.body.cx.msg, b.body.k->source);
         for (int r = 0; r < RUNS; r++)
             assert_memory_equal(mine + (size_t)r * bytes, first, bytes);
     }
     check_values(&b, c, first);
     free(code);
-    arena_free(b.arena);
+    simt_body_close(&b.body);
 }
 
 /* NVRTC takes them without a warning, and no thread spills. */
@@ -276,9 +171,9 @@ static void nvrtc_takes_them(void **state)
         Built b;
         build(&b, &cases[i]);
         for (size_t a = 0; a < sizeof arch / sizeof *arch; a++)
-            if (!nvrtc_totals(&b.cx, cache, &nvrtc, arch[a], cases[i].name, b.k, 1, &t))
-                fail_msg("%s", b.cx.msg);
-        arena_free(b.arena);
+            if (!nvrtc_totals(&b.body.cx, cache, &nvrtc, arch[a], cases[i].name, b.body.k, 1, &t))
+                fail_msg("%s", b.body.cx.msg);
+        simt_body_close(&b.body);
     }
     cache_close(cache);
     assert_int_equal(t.kernels, 2 * CASES);
@@ -317,25 +212,25 @@ static void mistakes_are_found(void **state)
         Built b;
         size_t n;
         build(&b, &cases[bug->of]);
-        char *edited = simt_case_edit(b.k->source, bug->old, bug->with);
+        char *edited = simt_case_edit(b.body.k->source, bug->old, bug->with);
         if (!edited)
-            fail_msg("%s", b.k->source);
-        char *code = simt_case_compile(b.k->name, edited, true, &n);
+            fail_msg("%s", b.body.k->source);
+        char *code = simt_case_compile(b.body.k->name, edited, true, &n);
         assert_non_null(code);
-        char *out = arena_alloc(b.arena, out_bytes(&b));
+        char *out = arena_alloc(b.body.arena, simt_body_bytes(&b.body));
         Status s = ST_OK;
         for (uint32_t k = 0; k < SCHEDULES && s == ST_OK; k++) {
             const SimtOptions opt = schedule(k);
-            s = run(&b, code, n, &opt, 1, out);
+            s = simt_body_run(&b.body, code, n, &opt, 1, out);
         }
-        if (s != ST_INTERNAL || !strstr(b.cx.msg, bug->says)) {
+        if (s != ST_INTERNAL || !strstr(b.body.cx.msg, bug->says)) {
             print_error("\"%s\" for \"%s\": wants \"%s\", got %s\n", bug->with, bug->old, bug->says,
-                        s == ST_OK ? "nothing" : b.cx.msg);
+                        s == ST_OK ? "nothing" : b.body.cx.msg);
             missed++;
         }
         free(code);
         free(edited);
-        arena_free(b.arena);
+        simt_body_close(&b.body);
     }
     assert_int_equal(missed, 0);
 }
