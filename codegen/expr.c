@@ -159,6 +159,13 @@ ExprId expr_read(Stages *s, uint16_t buf, const Ix *ix)
                                 .ix = ix });
 }
 
+ExprId expr_value(Stages *s, StageId stage)
+{
+    return expr_add(
+        s,
+        &(Expr){ .kind = EX_VALUE, .reg = stages_expr(s, s->stage[stage].e)->reg, .stage = stage });
+}
+
 static ExprId map_rec(Stages *s, ExprId id, ExprId (*leaf)(void *, ExprId), void *arg, ExprId *done)
 {
     if (done[id])
@@ -381,6 +388,8 @@ void stages_print(const Stages *s, Strbuf *out)
 {
     for (uint32_t i = 0; i < s->nstage; i++) {
         const Stage *st = &s->stage[i];
+        if (st->dropped)
+            continue;
         strbuf_printf(out, "s%u[", i);
         print_axes(s, st->axis, st->naxis, out);
         strbuf_add(out, "]");

@@ -276,8 +276,13 @@ void low_roots(Low *l, bool zero)
             const Val v = zero ? low_const(l, 0, REG_F32) : low_value(l, st->e);
             if (st->pick)
                 l->env[st->pick] = low_pick(l, stages_expr(l->s, st->e));
+            Open when = { 0 };
+            if (st->only)
+                when = low_when(l, ix_subst(l->p, st->only->ix, l->env, l->nenv), st->only->hi);
             for (int k = 0; k < st->nstore; k++)
                 low_store(l, &st->store[k], v);
+            if (st->only)
+                low_close(l, when);
         }
 }
 
@@ -449,9 +454,15 @@ static void lower_phase(Low *l, const Phase *ph)
 
 /* ---- the kernel -------------------------------------------------------------------------- */
 
-static Var greatest_var(const Stages *s)
+static Var greatest_var(const Stages *s, const Plan *plan)
 {
     Var most = s->seq;
+    for (int i = 0; i < plan->nphase; i++) {
+        const Phase *ph = &plan->phase[i];
+        most = ph->walk > most ? ph->walk : most;
+        for (int j = 0; j < ph->ngrid; j++)
+            most = ph->grid[j] > most ? ph->grid[j] : most;
+    }
     for (uint32_t i = 0; i < s->nstage; i++) {
         const Stage *st = &s->stage[i];
         for (int j = 0; j < st->naxis; j++)
@@ -471,7 +482,7 @@ void low_begin(Low *l, Ctx *cx, Arena *arena, const Plan *plan, int lanes)
     };
     l->k = kir_new(arena, l->p, lanes);
     l->tail = &l->k->body;
-    l->nenv = greatest_var(l->s) + 1u;
+    l->nenv = greatest_var(l->s, plan) + 1u;
     l->env = arena_array(arena, Ix, l->nenv);
     memset(l->env, 0xff, sizeof *l->env * l->nenv);
     l->span = arena_array(arena, Span, l->nenv);
@@ -484,7 +495,8 @@ void low_begin(Low *l, Ctx *cx, Arena *arena, const Plan *plan, int lanes)
     }
     l->buf = arena_array(arena, BufId, l->s->nbuf);
     for (uint32_t b = 0; b < l->s->nbuf; b++)
-        low_buf(l, (uint16_t)b);
+        if (l->s->buf[b].home != HOME_NONE)
+            low_buf(l, (uint16_t)b);
     l->k->shared_bytes = plan->shared_bytes;
     l->k->private_bytes = plan->private_bytes;
 }

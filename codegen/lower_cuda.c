@@ -315,15 +315,22 @@ static void mark_syncs(int from, int to, const Touched *by, bool *sync, Touched 
     }
 }
 
-static bool *choose_syncs(Low *l, const Phase *ph, const int *first)
+/* Nests that follow each other, all in one loop or in none. */
+typedef struct Section {
+    int from, to;
+    bool step; /* of a scan */
+    Var var;   /* that the loop counts: Stages.seq, Phase.walk; 0: no loop */
+} Section;
+
+static bool *choose_syncs(Low *l, const Phase *ph, const Section *section, int nsection)
 {
     Touched now = touched_new(l), *by = arena_array(l->arena, Touched, ph->nnest);
     bool *sync = arena_array(l->arena, bool, ph->nnest);
     for (int i = 0; i < ph->nnest; i++)
         by[i] = touched_by(l, &ph->nest[i]);
-    for (int when = WHEN_PLAIN; when <= WHEN_LAST; when++)
-        for (int round = 0; round < (when == WHEN_STEP ? 3 : 1); round++)
-            mark_syncs(first[when], first[when + 1], by, sync, &now, round);
+    for (int i = 0; i < nsection; i++)
+        for (int round = 0; round < (section[i].var ? 3 : 1); round++)
+            mark_syncs(section[i].from, section[i].to, by, sync, &now, round);
     return sync;
 }
 
@@ -331,38 +338,58 @@ static bool *choose_syncs(Low *l, const Phase *ph, const int *first)
 
 /* The nests of a block, in the order they run: plain ones, a scan's first, each step's, its last.
  */
-static Phase in_order(Low *l, const Phase *ph, int first[WHEN_LAST + 2])
+static Phase in_order(Low *l, const Phase *ph)
 {
     Phase sorted = { 0 };
-    for (int when = WHEN_PLAIN; when <= WHEN_LAST; when++) {
-        first[when] = sorted.nnest;
+    for (int when = WHEN_PLAIN; when <= WHEN_LAST; when++)
         for (int i = 0; i < ph->nnest; i++)
             if (ph->nest[i].when == when)
                 phase_take(l->arena, &sorted, &ph->nest[i]);
-    }
-    first[WHEN_LAST + 1] = sorted.nnest;
     return sorted;
+}
+
+static Section *sections_of(Low *l, const Phase *ph, Var walk, int *nsection)
+{
+    Section *out = arena_array(l->arena, Section, ph->nnest);
+    *nsection = 0;
+    for (int i = 0; i < ph->nnest; i++) {
+        const Nest *n = &ph->nest[i], *before = i ? n - 1 : NULL;
+        if (!before || before->when != n->when || before->walk != n->walk)
+            out[(*nsection)++] =
+                (Section){ .from = i,
+                           .step = n->when == WHEN_STEP,
+                           .var = n->when == WHEN_STEP ? l->s->seq : n->walk ? walk : 0 };
+        out[*nsection - 1].to = i + 1;
+    }
+    return out;
+}
+
+static Open open_steps(Low *l, const Section *s)
+{
+    const Var v = ix_var_new(l->p, s->step ? "step" : "tile",
+                             s->step ? l->s->trip : ix_var_count(l->p, s->var));
+    KNode **const at = l->tail;
+    const Open o = low_open(l, v, BIND_SERIAL, 0);
+    (*at)->step = s->step;
+    l->env[s->var] = ix_var(l->p, v);
+    return o;
 }
 
 static void block_body(Low *l, const Phase *ph)
 {
-    int first[WHEN_LAST + 2];
-    const Phase order = in_order(l, ph, first);
-    const bool *sync = choose_syncs(l, &order, first);
-    for (int when = WHEN_PLAIN; when <= WHEN_LAST; when++) {
-        const bool loop = when == WHEN_STEP && l->s->seq && first[when] < first[when + 1];
+    const Phase order = in_order(l, ph);
+    int nsection;
+    const Section *section = sections_of(l, &order, ph->walk, &nsection);
+    const bool *sync = choose_syncs(l, &order, section, nsection);
+    for (int k = 0; k < nsection; k++) {
+        const Section *s = &section[k];
         Open o = { 0 };
-        for (int i = first[when]; i < first[when + 1]; i++)
+        for (int i = s->from; i < s->to; i++)
             if (order.nest[i].held)
                 low_held_fill(l, &order.nest[i]);
-        if (loop) {
-            const Var v = ix_var_new(l->p, "step", l->s->trip);
-            KNode **const at = l->tail;
-            o = low_open(l, v, BIND_SERIAL, 0);
-            (*at)->step = true;
-            l->env[l->s->seq] = ix_var(l->p, v);
-        }
-        for (int i = first[when]; i < first[when + 1]; i++) {
+        if (s->var)
+            o = open_steps(l, s);
+        for (int i = s->from; i < s->to; i++) {
             if (sync[i])
                 low_put(l, K_SYNC);
             if (order.nest[i].held)
@@ -370,9 +397,24 @@ static void block_body(Low *l, const Phase *ph)
             else
                 lower_nest(l, &order.nest[i], BIND_THREAD);
         }
-        if (loop)
+        if (s->var)
             low_close(l, o);
     }
+}
+
+/* A block for each value of the numbers that blocks have. */
+static void lower_grid(Low *l, const Phase *ph)
+{
+    Open open[MAX_GRID];
+    for (int i = 0; i < ph->ngrid; i++) {
+        const Var g = ph->grid[i];
+        const Var v = ix_var_new(l->p, ix_var_name(l->p, g), ix_var_count(l->p, g));
+        open[i] = low_open(l, v, BIND_TEAM, 0);
+        l->env[g] = ix_var(l->p, v);
+    }
+    block_body(l, ph);
+    for (int i = ph->ngrid; i > 0; i--)
+        low_close(l, open[i - 1]);
 }
 
 static void lower_phase(Low *l, const Phase *ph)
@@ -384,6 +426,10 @@ static void lower_phase(Low *l, const Phase *ph)
             low_blocked(l, &ph->nest[0], ph->nnest > 1 ? &ph->nest[1] : NULL);
         else
             lower_nest(l, &ph->nest[0], BIND_GRID);
+        return;
+    }
+    if (ph->ngrid) {
+        lower_grid(l, ph);
         return;
     }
     const Span all = ph->team ? l->span[ph->team] : (Span){ 0 };

@@ -28,9 +28,24 @@ static void print_held(const Nest *n, Strbuf *out)
         strbuf_printf(out, ", %d of %d factors,", kept, n->nred);
 }
 
+static void print_team(const Plan *p, const Phase *ph, Strbuf *out)
+{
+    for (int i = 0; i < ph->ngrid; i++)
+        strbuf_printf(out, " %s", ix_var_name(p->s->pool, ph->grid[i]));
+    if (ph->team)
+        strbuf_printf(out, " %s in blocks of %lld", ix_var_name(p->s->pool, ph->team),
+                      (long long)ph->block);
+    else if (!ph->ngrid && !ph->each && !ph->last)
+        strbuf_add(out, " of one");
+    if (ph->walk)
+        strbuf_printf(out, ", loops over %s", ix_var_name(p->s->pool, ph->walk));
+}
+
 static void print_nest(const Plan *p, const Nest *n, bool last, Strbuf *out)
 {
     static const char *const when[] = { "", "first ", "each step ", "last " };
+    if (n->walk)
+        strbuf_printf(out, "    loop %d:", n->walk);
     strbuf_printf(out, "    %s%s%s ", last ? "last block: " : "", when[n->when],
                   n->row    ? "row"
                   : n->nred ? "contract"
@@ -70,18 +85,15 @@ void plan_print(const Plan *p, Strbuf *out)
                       : ph->each ? "each thread"
                       : ph->flat ? "all threads"
                                  : "team");
-        if (ph->team && !ph->flat)
-            strbuf_printf(out, " %s in blocks of %lld", ix_var_name(p->s->pool, ph->team),
-                          (long long)ph->block);
-        else if (!ph->each && !ph->flat && !ph->last)
-            strbuf_add(out, " of one");
+        if (!ph->flat)
+            print_team(p, ph, out);
         strbuf_putc(out, '\n');
         for (int j = 0; j < ph->nnest; j++)
             print_nest(p, &ph->nest[j], ph->flat && j > 0, out);
     }
     for (uint32_t b = 0; b < p->s->nbuf; b++) {
         const GBuf *g = &p->s->buf[b];
-        if (g->home == HOME_ARG)
+        if (g->home == HOME_ARG || g->home == HOME_NONE)
             continue;
         strbuf_printf(out, "  %s: %s[", g->name, dtype_name(g->dt));
         for (int d = 0; d < g->rank; d++)

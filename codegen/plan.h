@@ -16,7 +16,7 @@
  * *contract* (vectors along an output axis, accumulators in registers over a tile of points) and
  * *row* (vectors along a reduced axis, combined at the end). */
 
-enum { MAX_AXES = 16, MAX_NEST_ROOTS = 48, MAX_NEST_REDS = 48, MAX_FIXED = 12 };
+enum { MAX_GRID = 4, MAX_AXES = 16, MAX_NEST_ROOTS = 48, MAX_NEST_REDS = 48, MAX_FIXED = 12 };
 
 /* GPU: a contraction in blocks.  Its axes are those of one operand (rows), of the other (columns)
  * and the rest; a block of threads makes bm x bn points of one (row, column) plane, tm x tn a
@@ -68,6 +68,8 @@ typedef struct Nest {
     int lanes; /* GPU: threads that share the reductions of a point: 0 for one, 32, or the block's */
     Blocked *blocked; /* GPU: or NULL */
     Held *held;       /* GPU: or NULL */
+    bool strip;       /* GPU: its phase has a grid */
+    int walk;         /* GPU: of the loops over Phase.walk, which it stands in (1 ..); 0: none */
     Var part;         /* GPU: which part of the reduced points, counted as one axis, of chunk each; */
     int64_t chunk;    /* 0: the nest reduces all of them */
 } Nest;
@@ -77,6 +79,9 @@ typedef struct Phase {
     int nnest, nest_cap;
     Var team; /* axis shared out over the threads in blocks; 0: one thread does it all */
     int64_t block;
+    Var grid[MAX_GRID]; /* GPU: in place of team: no axes of its nests, but numbers of which a block */
+    int ngrid;          /* has one each */
+    Var walk;           /* GPU: no axis either: of its values a loop around nests has one each */
     bool each;    /* every thread runs it for itself, into private buffers */
     bool flat;    /* GPU: one nest, its tiles shared out over all threads of all blocks; or one in
                      blocks and parts, and a second that adds the parts of a block's tile up and goes
@@ -119,6 +124,9 @@ int held_wide(const Held *h, int64_t reduced_points); /* neighbours that a lane 
 
 /* plan_units.c: the nests of all stages, in an order in which they may run.  plain: one a root. */
 Nest *plan_units(Arena *arena, Stages *s, bool plain, int *nnest);
+Nest plan_unit(Stages *s, StageId root); /* of one root and the reductions that it uses */
+/* Puts the one root of u, which comes next, into n, to run tile by tile with it, if it may. */
+bool plan_merge(Stages *s, Nest *n, const Nest *u);
 /* plan_nest.c: vector axis, tile and order of one nest; span[v]: points of axis v it walks. */
 void plan_nest(Stages *s, const Target *t, Nest *n, const int64_t *span, bool plain);
 /* Sums that the roots of n only add share one accumulator. */

@@ -9,6 +9,8 @@
  * launch's workspace where that is too small).  A scan is such a phase: one launch, with the loop
  * over the steps inside, its batch rows spread over the blocks.
  *
+ * Attention comes in phases whose numbers of blocks and tiles are told already (plan_strips.c).
+ *
  * A reduction is done by one thread a point, tile by tile, when neighbouring threads then read
  * neighbouring elements; by a warp or a whole block, along the reduced axes, when those are what
  * lies together in memory or there are too few points to keep threads busy, unless columns are so
@@ -58,6 +60,34 @@ Var nest_fast_axis(Stages *s, const Nest *n)
         if (map_stride(s, st->store[0].ix, s->buf[st->store[0].buf].rank, n->axis[i], 1) == 1)
             return n->axis[i];
     return n->naxis ? n->axis[n->naxis - 1] : 0;
+}
+
+typedef struct Source { /* axes along which what comes from afar moves to the next element */
+    Stages *s;
+    const Nest *n;
+    int next[MAX_AXES];
+} Source;
+
+static void note_source(void *arg, const Expr *e)
+{
+    Source *c = arg;
+    for (int i = 0; i < c->n->naxis && c->s->buf[e->buf].home == HOME_ARG; i++)
+        c->next[i] += map_stride(c->s, e->ix, e->nix, c->n->axis[i], 1) == 1;
+}
+
+/* The same for a map into shared memory of what lies in global memory, where loads count. */
+static Var copy_axis(Stages *s, const Nest *n)
+{
+    Source c = { .s = s, .n = n };
+    int best = -1;
+    for (int i = 0; i < n->nroot; i++) {
+        if (s->buf[s->stage[n->root[i]].store[0].buf].home != HOME_PRIVATE || n->nred)
+            return nest_fast_axis(s, n);
+        expr_reads(s, s->stage[n->root[i]].e, note_source, &c);
+    }
+    for (int i = 0; i < n->naxis; i++)
+        best = c.next[i] > (best < 0 ? 0 : c.next[best]) ? i : best;
+    return best < 0 ? nest_fast_axis(s, n) : n->axis[best];
 }
 
 /* The fast axis last, the others as they stood. */
@@ -157,7 +187,7 @@ static void schedule(Planner *pl, Nest *n, const int64_t *span, int64_t room)
             n->lanes = reduction_lanes(pl, n, 0, 1, room);
         return;
     }
-    const Var fast = nest_fast_axis(s, n);
+    const Var fast = n->strip ? copy_axis(s, n) : nest_fast_axis(s, n);
     int64_t tiles = nest_points(n, span);
     order_axes(n, fast);
     if (pl->plain || tiles == 0)
@@ -183,6 +213,16 @@ static void schedule(Planner *pl, Nest *n, const int64_t *span, int64_t room)
 static bool scan_phase(const Phase *ph)
 {
     return ph->nest[0].when != WHEN_PLAIN;
+}
+
+/* Times that a nest is run in all: by how many blocks, in how many steps. */
+static double nest_runs(const Planner *pl, const Phase *ph, const Nest *n)
+{
+    const IxPool *p = pl->s->pool;
+    double runs = n->when == WHEN_STEP && pl->s->trip ? (double)pl->s->trip : 1;
+    for (int i = 0; i < ph->ngrid; i++)
+        runs *= (double)ix_var_count(p, ph->grid[i]);
+    return n->walk ? runs * (double)ix_var_count(p, ph->walk) : runs;
 }
 
 static int64_t private_bytes(const Planner *pl, const Phase *ph, int64_t block)
@@ -260,8 +300,7 @@ static void schedule_phase(Planner *pl, Phase *ph, int64_t *span)
                                    ? ph->block
                                    : ix_var_count(pl->s->pool, n->axis[j]);
         schedule(pl, n, span, room);
-        pl->p->points += (double)nest_work(pl->s, n) *
-                         (n->when == WHEN_STEP && pl->s->trip ? (double)pl->s->trip : 1);
+        pl->p->points += (double)nest_work(pl->s, n) * nest_runs(pl, ph, n);
     }
 }
 
@@ -352,13 +391,6 @@ static ExprId swap_value(void *arg, ExprId id)
     return id;
 }
 
-static ExprId value_of(Stages *s, StageId stage)
-{
-    return expr_add(
-        s,
-        &(Expr){ .kind = EX_VALUE, .reg = stages_expr(s, s->stage[stage].e)->reg, .stage = stage });
-}
-
 /* Sum i of *n becomes a root of *head, which stores its parts, and a sum over these in *n. */
 static StageId part_sum(Cuda *c, Nest *n, int i, Nest *head, const int64_t *shape, const Ix *ix)
 {
@@ -368,7 +400,7 @@ static StageId part_sum(Cuda *c, Nest *n, int i, Nest *head, const int64_t *shap
         stages_temp(s, arena_printf(s->arena, "parts%u", s->nbuf), DT_F32, n->naxis + 1, shape);
     s->buf[buf].home = HOME_SHARED;
     const Stage st = s->stage[old];
-    Stage root = { .axis = st.axis, .naxis = st.naxis, .e = value_of(s, old), .nstore = 1 };
+    Stage root = { .axis = st.axis, .naxis = st.naxis, .e = expr_value(s, old), .nstore = 1 };
     root.store = arena_array(s->arena, Store, 1);
     root.store[0].buf = buf;
     memcpy(root.store[0].ix, ix, sizeof *ix * (size_t)(n->naxis + 1));
@@ -444,7 +476,8 @@ static int64_t trips_alone(Cuda *c, const Phase *ph)
 static bool block_finishes(Cuda *c, const Phase *ph)
 {
     const Nest *n = &ph->nest[0];
-    if (ph->each || scan_phase(ph) || n->blocked || n->part || (!ph->flat && ph->team))
+    if (ph->each || scan_phase(ph) || n->blocked || n->part ||
+        (!ph->flat && (ph->team || ph->ngrid)))
         return false;
     return !ph->flat ||
            size_mul(nest_points(n, c->span), n->lanes ? n->lanes : 1) <= BLOCK_THREADS ||
@@ -538,7 +571,7 @@ static void plan_launches(Cuda *c)
     pl->p->nphase = pl->p->phase_cap = 0;
     for (int i = 0; i < nphase; i++) {
         Phase ph = old[i], fill = { 0 };
-        ph.flat = ph.nnest == 1 && !scan_phase(&ph);
+        ph.flat = ph.nnest == 1 && !scan_phase(&ph) && !ph.ngrid;
         if (!ph.flat && starves(pl, &ph)) {
             plan_apart(c, &ph);
             continue;

@@ -435,6 +435,8 @@ Status plan_phases(Planner *pl, const Graph *body)
     }
     pl->p = arena_array(pl->arena, Plan, 1);
     pl->p->s = pl->s;
+    if (plan_strips(pl, nest, nnest))
+        return ST_OK;
     nests_to_phases(pl, nest, nnest);
     agree_on_each(pl);
     choose_homes(pl);

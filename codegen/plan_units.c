@@ -37,7 +37,7 @@ static void add_reds(void *arg, const Expr *e)
     n->red[n->nred++] = e->stage;
 }
 
-static Nest unit_of(Stages *s, StageId root)
+Nest plan_unit(Stages *s, StageId root)
 {
     const Stage *st = &s->stage[root];
     Nest n = { .root = { root }, .nroot = 1, .naxis = st->naxis, .when = st->when };
@@ -92,6 +92,14 @@ static void nest_merge(Nest *n, const Nest *u)
         if (!have)
             n->red[n->nred++] = u->red[i];
     }
+}
+
+bool plan_merge(Stages *s, Nest *n, const Nest *u)
+{
+    const bool takes = nest_takes(s, n, u);
+    if (takes)
+        nest_merge(n, u);
+    return takes;
 }
 
 /* ---- sets of buffers ----------------------------------------------------------------------- */
@@ -209,10 +217,8 @@ static void place(Units *us, const Nest *u)
     for (int at = us->n - 1; at >= 0; at--) {
         Nest *n = &us->nest[at];
         if (n->when != WHEN_PLAIN || u->when != WHEN_PLAIN) {
-            if (at == us->n - 1 && nest_takes(s, n, u)) {
-                nest_merge(n, u);
+            if (at == us->n - 1 && plan_merge(s, n, u))
                 return;
-            }
             break;
         }
         bool alike = !any || have_common_read(us, n, moving, scratch);
@@ -220,10 +226,8 @@ static void place(Units *us, const Nest *u)
             alike = n->naxis == 0 && !n->nred && is_internal(us, n);
         else if (!u->nred && n->naxis == 0 && !n->nred && is_internal(us, n))
             alike = false;
-        if ((at == us->n - 1 || !adds) && alike && nest_takes(s, n, u)) {
-            nest_merge(n, u);
+        if ((at == us->n - 1 || !adds) && alike && plan_merge(s, n, u))
             return;
-        }
         if (adds || nest_stores(us, n, all))
             break;
         after = at;
@@ -245,7 +249,7 @@ Nest *plan_units(Arena *arena, Stages *s, bool plain, int *nnest)
     for (uint32_t i = 0; i < s->nstage; i++) {
         if (s->stage[i].nstore == 0)
             continue;
-        const Nest u = unit_of(s, (StageId)i);
+        const Nest u = plan_unit(s, (StageId)i);
         if (plain)
             us.nest[us.n++] = u;
         else

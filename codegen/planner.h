@@ -23,6 +23,10 @@ Status plan_phases(Planner *pl, const Graph *body);
 /* Where a phase needs one before it; homes are known. */
 void plan_barriers(Planner *pl);
 
+/* plan_strips.c: attention in phases that keep its scores in shared memory; false: it is none, or
+ * none that fits. */
+bool plan_strips(Planner *pl, const Nest *nest, int nnest);
+
 int64_t nest_work(const Stages *s, const Nest *n); /* elementary operations */
 Phase *phase_add(Planner *pl);                     /* an empty one at the end of the plan */
 bool phase_stores(const Planner *pl, const Phase *ph, uint16_t buf);

@@ -57,8 +57,9 @@ typedef enum Home {
     HOME_ARG,
     HOME_PRIVATE,
     HOME_SHARED,
-    HOME_REGISTERS
-} Home; /* decided by the plan */
+    HOME_REGISTERS,
+    HOME_NONE /* the plan made others of it */
+} Home;       /* decided by the plan */
 
 typedef struct GBuf {
     const char *name;
@@ -98,6 +99,8 @@ typedef struct Stage {
     StageId acc;  /* the stage whose accumulator it adds to (itself) */
     bool adds;    /* root: reads what it stores, at the same index, so its points come one by one */
     Var pick;     /* that the index uses whose points are not in order, or 0 */
+    const Guard *only; /* GPU: root: stores only where that holds, or NULL */
+    bool dropped; /* the plan made others of it */
     Ref node;     /* of the body graph (for dumps and for storing on demand) */
     bool in_scan; /* node is of the scan's body */
 } Stage;
@@ -136,6 +139,7 @@ uint32_t stages_most_inside(Arena *arena, const Graph *body);
 Status stages_build(Ctx *cx, Arena *arena, const Graph *body, const Stored *stored, Stages **out);
 
 const Expr *stages_expr(const Stages *s, ExprId e);
+ExprId expr_value(Stages *s, StageId stage); /* of a reducing stage, at its own point */
 /* Building and rewriting expressions (the planner puts operand copies in). */
 ExprId expr_add(Stages *s, const Expr *e);
 ExprId expr_read(Stages *s, uint16_t buf, const Ix *ix);

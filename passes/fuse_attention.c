@@ -239,6 +239,30 @@ static Status add_scores(Ready *y, Node *n, Ref *out)
     return graph_add(y->rw.pcx->cx, g, &product, out);
 }
 
+/* Neighbouring threads take neighbouring points of the last axis.  If that is one of the scores, as
+ * in a product of keys and the scores' gradient, what they read of these lies a row apart, in the
+ * same bank of a block's shared memory; if it is the channel, they read one number all. */
+static Status add_turned(Ready *y, Node *n, Ref *out)
+{
+    Graph *g = y->rw.out;
+    const Attr *old = &n->attr;
+    Ref arg[2] = { n->arg[1], n->arg[0] }, product;
+    Node p = { .op = OP_matmul, .nargs = 2, .arg = arg, .region = n->region, .attr = n->attr };
+    memcpy(p.attr.contract.batch_a, old->contract.batch_b, sizeof old->contract.batch_b);
+    memcpy(p.attr.contract.batch_b, old->contract.batch_a, sizeof old->contract.batch_a);
+    memcpy(p.attr.contract.over_a, old->contract.over_b, sizeof old->contract.over_b);
+    memcpy(p.attr.contract.over_b, old->contract.over_a, sizeof old->contract.over_a);
+    TRY(graph_add(y->rw.pcx->cx, g, &p, &product));
+    Node turn = { .op = OP_transpose, .nargs = 1, .arg = &product, .region = n->region };
+    const int last = n->type.shape.rank - 1;
+    for (int i = 0; i < last - 1; i++)
+        turn.attr.perm.dim[i] = (int8_t)i;
+    turn.attr.perm.dim[last - 1] = (int8_t)last;
+    turn.attr.perm.dim[last] = (int8_t)(last - 1);
+    turn.name = n->name;
+    return graph_add(y->rw.pcx->cx, g, &turn, out);
+}
+
 /* Is r of the size of the scores of its group? */
 static bool is_large(const Graph *g, const Groups *gs, Ref r)
 {
@@ -294,6 +318,14 @@ static bool has_backward(const Graph *g, const Groups *gs, Ref r)
     return false;
 }
 
+/* On a GPU: does member r multiply something by what is as large as the scores, in this order? */
+static bool is_backwards(const PassCx *pcx, const Graph *g, const Groups *gs, Ref r)
+{
+    const Ref left = g->node[r].arg[0], right = g->node[r].arg[1];
+    return pcx->target && pcx->target->smem_bytes && group_of(gs, right) &&
+           is_large(g, gs, right) && !(group_of(gs, left) && is_large(g, gs, left));
+}
+
 static Status make_ready(PassCx *pcx, const Graph *in, const Groups *gs, Graph *out)
 {
     Ready y = { .rw = rewrite_start(pcx, in, out, NULL), .gs = gs };
@@ -309,8 +341,10 @@ static Status make_ready(PassCx *pcx, const Graph *in, const Groups *gs, Graph *
                 TRY(copy_again(&y, from, &arg[i]));
         }
         n.arg = arg;
-        TRY(is_scores(in, gs, r) && is_large(in, gs, r)
-                ? add_scores(&y, &n, &y.rw.map[r])
+        const bool member = is_scores(in, gs, r), scores = member && is_large(in, gs, r);
+        TRY(scores ? add_scores(&y, &n, &y.rw.map[r])
+            : member && is_backwards(pcx, in, gs, r)
+                ? add_turned(&y, &n, &y.rw.map[r])
                 : graph_add(pcx->cx, out, &n, &y.rw.map[r]));
     }
     return rewrite_outputs(&y.rw);

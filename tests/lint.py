@@ -33,7 +33,7 @@ NOUNS = {
     "ir/base": "arena bug ctx hash log os philox4x32 rng size status strbuf",
     "ir": "attr autodiff bound build dtype eval graph infer nest op oracle round scan shape tensor type value vjp",
     "passes": "canon group pass rewrite",
-    "codegen": "demand emit expr held ix kernel kir low map nest phase plan reg stages",
+    "codegen": "demand emit expr held ix kernel kir low map nest phase plan reg stages strips",
     "runtime": "app cache call cc cublaslt cuda cudnn device edge gtc jit library memplan nvml nvrtc program simt store team",
     "models": "cell json key keys layer loss model optimizer",
     "train": "bundle checkpoint column csv data date feed idx loader metrics npy number part random report"

@@ -268,6 +268,54 @@ static void launches_ask_for_what_they_use(void **state)
     assert_true(lean > 0);
 }
 
+/* Attention is one launch each way where what it makes of one head fits a block's shared memory; of
+ * a long sequence it is one forward and two backward, and all that goes through the workspace is a
+ * number for each query. */
+static void attention_takes_few_launches(void **state)
+{
+    enum { LONG = 1024 };
+    static const ZooCase layer[] = {
+        { .path = "models/gpt_char.json",
+          .x = { .rank = 1, .dim = { 64 } },
+          .classes = 65,
+          .words = 65,
+          .each = true },
+        { .path = "bench/nets/xfmr.json", .x = { .rank = 2, .dim = { 60, 16 } }, .classes = 10 },
+        { .path = "models/gpt_char.json",
+          .set = { "data.window=1024" },
+          .x = { .rank = 1, .dim = { LONG } },
+          .classes = 65,
+          .words = 65,
+          .each = true }
+    };
+    static const int heads[] = { 4, 8, 4 }, backward[] = { 1, 1, 2 };
+    const Target gpu = gpu_of("sm_90");
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        int found[2] = { 0 };
+        Zoo z;
+        Kernel *k;
+        zoo_open_full(&z, &layer[i]);
+        const Graph *g = zoo_graph(&z, &layer[i], BUILD_TRAIN);
+        const int n = cuda_kernels_for(&z.cx, z.arena, &gpu, g, &k);
+        for (int j = 0; j < n; j++) {
+            if (strncmp(k[j].name, "attention_", 10) != 0)
+                continue;
+            const bool bwd = strncmp(k[j].name, "attention_bwd", 13) == 0;
+            const int64_t rows = (int64_t)z.batch * heads[i];
+            found[bwd]++;
+            print_message("%s: %d launches, %lld bytes of workspace, %d of shared memory\n",
+                          k[j].name, k[j].nlaunch, (long long)k[j].shared_bytes,
+                          k[j].launch[0].smem);
+            assert_int_equal(k[j].nlaunch, bwd ? backward[i] : 1);
+            assert_int_equal(k[j].shared_bytes, bwd && i == 2 ? 4 * rows * LONG : 0);
+            assert_true(k[j].launch[0].blocks >= rows);
+        }
+        assert_true(found[0] > 0 && found[1] > 0);
+        zoo_close(&z);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(every_kernel_is_planned),
@@ -277,6 +325,7 @@ int main(void)
                                         cmocka_unit_test(indices_are_as_wide_as_they_must),
                                         cmocka_unit_test(long_columns_are_summed_in_parts),
                                         cmocka_unit_test(few_channels_use_many_blocks),
+                                        cmocka_unit_test(attention_takes_few_launches),
                                         cmocka_unit_test(launches_ask_for_what_they_use) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
