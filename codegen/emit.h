@@ -28,4 +28,11 @@ void emit_guards(Emit *e, const KNode *n);    /* what the ranges of loops alread
 void emit_comment_text(Strbuf *out, const char *s, size_t n);
 void emit_header(Strbuf *out, const char *s); /* a comment of several lines */
 
+/* emit_cuda_value.c: the type of a register, of an element in memory. */
+const char *emit_cuda_register(RegType reg);
+const char *emit_cuda_memory(DType dt);
+/* What stands on the right of a node's `=`; along: threads of the innermost loop that is shared out. */
+void emit_cuda_value(Emit *e, const KNode *n, int64_t along);
+void emit_cuda_access(Emit *e, const KNode *n); /* K_STORE, K_LOAD4, K_STORE4: a statement */
+
 #endif
