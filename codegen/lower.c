@@ -126,6 +126,29 @@ void low_accumulate(Low *l, const Batch *b)
         }
 }
 
+struct Along {
+    Stages *s;
+    Var v;
+    bool next;
+};
+
+static void goes_along(void *arg, const Expr *e)
+{
+    struct Along *a = arg;
+    a->next |= map_stride(a->s, e->ix, e->nix, a->v, 1) == 1;
+}
+
+/* GPU: rounds of a loop over r that are written out, so that four neighbours can be loaded at once
+ * (kir_widen.c). */
+static int written_out(Low *l, const Batch *b, Var r)
+{
+    enum { WIDE = 4 };
+    struct Along a = { l->s, r, false };
+    for (int j = 0; j < b->n && l->n->strip; j++)
+        expr_reads(l->s, b->st[j]->e, goes_along, &a);
+    return a.next && l->span[r].count % WIDE == 0 ? WIDE : 1;
+}
+
 static void red_loops(Low *l, const Batch *b, int depth)
 {
     const Stage *st = b->st[0];
@@ -140,12 +163,15 @@ static void red_loops(Low *l, const Batch *b, int depth)
         red_loops(l, b, depth + 1);
         return;
     }
-    const Var v = ix_var_new(l->p, ix_var_name(l->p, r), sp.count);
     const bool last = depth == st->nred - 1;
+    const int out = last ? written_out(l, b, r) : 1;
+    const Var v = ix_var_new(l->p, ix_var_name(l->p, r), sp.count / out);
     const int unroll = !last ? 0 : sp.count <= 4 ? (int)sp.count : l->npoint * b->n >= 8 ? 2 : 4;
     const Open o = low_open(l, v, unroll > 1 && l->n->vec ? BIND_UNROLL : BIND_SERIAL, unroll);
-    l->env[r] = ix_add(l->p, sp.base, ix_var(l->p, v));
-    red_loops(l, b, depth + 1);
+    for (int i = 0; i < out; i++) {
+        l->env[r] = ix_add(l->p, sp.base, ix_shift(l->p, ix_scale(l->p, ix_var(l->p, v), out), i));
+        red_loops(l, b, depth + 1);
+    }
     low_close(l, o);
 }
 
