@@ -15,6 +15,7 @@ typedef struct Compiler {
     const char *word[MAX_CC_WORDS];
     int nword;
     char id[512]; /* path, size, time: what changes when it is replaced */
+    char linker[256]; /* called in the compiler's place; "": the compiler links */
 } Compiler;
 
 typedef struct CompilerList {
