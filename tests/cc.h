@@ -14,7 +14,15 @@
 #include "ir/base/strbuf.h"
 
 static const char *const CC_NAME[] = { "gcc", "clang" };
+/* What is compiled is the same in a sanitized build, and seen at these levels by the others; there
+ * only what made it is watched. */
+#if defined(GTC_SANITIZE)
+static const char *const CC_LEVEL[] = { "-O0", "-O0" };
+#define CC_QUICK "-O0"
+#else
 static const char *const CC_LEVEL[] = { "-O2", "-O1" };
+#define CC_QUICK "-O1"
+#endif
 enum { CC_COUNT = 2 };
 
 static inline bool cc_present(int cc)

@@ -176,7 +176,7 @@ void kernel_batch_run(const KernelCase *c, int n, int lanes, KernelTally *t)
         if (first)
             strbuf_add(&src, r[i].k.source);
     }
-    void *lib = cc_load_at(0, "-O1", lanes, false, strbuf_str(&src));
+    void *lib = cc_load_at(0, CC_QUICK, lanes, false, strbuf_str(&src));
     for (int i = 0; i < n; i++) {
         if (!is_ready(&r[i]))
             continue;

@@ -294,7 +294,7 @@ static void check_lanes(const Case *c, int n, int lanes, Count *count)
         if (first)
             strbuf_add(&src, c[i].k.source);
     }
-    void *lib = cc_load_at(0, "-O1", lanes, false, strbuf_str(&src));
+    void *lib = cc_load_at(0, CC_QUICK, lanes, false, strbuf_str(&src));
     for (int i = 0; i < n; i++) {
         if (c[i].lanes != lanes || !c[i].k.source)
             continue;
@@ -303,7 +303,7 @@ static void check_lanes(const Case *c, int n, int lanes, Count *count)
             strbuf_clear(&src);
             strbuf_add(&src, kernel_prelude_c(lanes));
             strbuf_add(&src, c[i].k.source);
-            mine = cc_load_at(0, "-O1", lanes, false, strbuf_str(&src));
+            mine = cc_load_at(0, CC_QUICK, lanes, false, strbuf_str(&src));
         }
         if (mine)
             run_cases(&c[i], mine, count);

@@ -2,7 +2,7 @@
 /* Every model of models/ and bench/nets, made small but of the same structure: a training step as
  * compiled agrees with the evaluator in every output, gradient, parameter and state, three steps
  * long: with plain descent in both modes, with its own optimizer in the default one, on one thread
- * and on two; with sanitizers in fewer ways (program_check.h). */
+ * and on two; with sanitizers in fewer ways (program_check.h), plain descent for every fourth. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +13,12 @@
 
 #include "tests/program_check.h"
 #include "tests/zoo_case.h"
+
+#if defined(GTC_SANITIZE)
+enum { DESCENT_EVERY = 4 }; /* forwards and backwards its kernels are those of the other step */
+#else
+enum { DESCENT_EVERY = 1 };
+#endif
 
 /* Gives each gradient of the graph as an output too. */
 static void output_gradients(Ctx *cx, Graph *g)
@@ -74,7 +80,8 @@ static void check_case(const ZooCase *c, const char *optimizer, bool gradients)
 static void model_agrees(void **state)
 {
     const ZooCase *c = *state;
-    check_case(c, "optimizer={\"type\":\"sgd\",\"learning_rate\":0.05}", true);
+    if ((c - zoo_case) % DESCENT_EVERY == 0)
+        check_case(c, "optimizer={\"type\":\"sgd\",\"learning_rate\":0.05}", true);
     check_case(c, c->own ? c->own : "optimizer.eps=1e-3", false);
 }
 
