@@ -8,9 +8,9 @@
  * one axis, the sums meet across the threads, and the first of them stores.
  *
  * Between nests of one block a sync stands where one touches a buffer that another wrote, or writes
- * one that another touched, since the last; the loop over the steps of a scan is looked at twice
- * round.  No sync where each thread touches its own points alone, or the step before another time
- * slot. */
+ * one that another touched, since the last; a loop over the steps of a scan or the tiles of a strip
+ * is looked at twice round.  No sync where each thread touches its own points alone, or the step
+ * before another time slot. */
 #include "codegen/lower.h"
 
 #include <string.h>
