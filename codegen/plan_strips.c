@@ -362,6 +362,7 @@ static bool plan_sides(Strips *w)
             return false;
     for (int k = 0; k < n; k++) {
         start_phase(&d[k]);
+        d[k].ph->barrier = k > 0; /* its tiles want all of the shared memory, too */
         add_strips(&d[k]);
     }
     drop_old(d, n, nstage);
