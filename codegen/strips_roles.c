@@ -168,8 +168,8 @@ static int64_t channels(const Strips *w, const Unit *u, const Stage *st)
     return n;
 }
 
-/* Each role once at most, all batches, no sum over a batch, none over rows and columns both, and
- * none so long that blocks should hold its operands. */
+/* Each role once at most, all batches, no sum over a batch, none over rows and columns both or over
+ * columns twice, and none so long that blocks should hold its operands. */
 static bool describe(Strips *w, Unit *u)
 {
     enum { MOST_CHANNELS = 256 };
@@ -184,14 +184,16 @@ static bool describe(Strips *w, Unit *u)
         const Stage *st = &w->s->stage[n->red[i]];
         if (channels(w, u, st) > MOST_CHANNELS)
             return false;
+        bool have = false;
         for (int j = 0; j < st->nred; j++) {
             const Role role = u->role[st->red[j]];
             if (role == ROLE_NONE)
                 continue;
-            if (role >= ROLE_BATCH || u->axes >> role & 1 || (u->sums && u->sums != role) ||
+            if (role >= ROLE_BATCH || u->axes >> role & 1 || (u->sums && u->sums != role) || have ||
                 stages_expr(w->s, st->e)->reg != REG_F32)
                 return false;
             u->sums = role;
+            have = true;
         }
     }
     const unsigned batches = ((1u << w->nbatch) - 1) << ROLE_BATCH;
@@ -204,6 +206,7 @@ static bool describe(Strips *w, Unit *u)
 struct Needs {
     Strips *w;
     Unit *u;
+    bool root; /* not in a reduction, where no other may stand */
     uint64_t elsewhere;
 };
 
@@ -215,7 +218,8 @@ static void note_need(void *arg, const Expr *e)
     m->u->needs |= maker;
     for (int d = 0; d < e->nix; d++) {
         Var v;
-        const bool own = m->u->square && w->dim[e->buf][d] && ix_is_var(w->s->pool, e->ix[d], &v);
+        const bool own =
+            m->root && m->u->square && w->dim[e->buf][d] && ix_is_var(w->s->pool, e->ix[d], &v);
         if (!own)
             m->elsewhere |= maker;
     }
@@ -224,8 +228,9 @@ static void note_need(void *arg, const Expr *e)
 static void find_needs(Strips *w, int i)
 {
     Unit *u = &w->unit[i];
-    struct Needs m = { w, u, 0 };
+    struct Needs m = { w, u, true, 0 };
     expr_reads(w->s, w->s->stage[u->n.root[0]].e, note_need, &m);
+    m.root = false;
     for (int j = 0; j < u->n.nred; j++)
         expr_reads(w->s, w->s->stage[u->n.red[j]].e, note_need, &m);
     u->after = u->needs;
