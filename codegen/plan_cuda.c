@@ -280,6 +280,7 @@ static void fold_to_block(Planner *pl, Phase *ph)
     if (ph->team)
         ph->block = choose_block(pl, ph);
     if (ph->flat || private_bytes(pl, ph, ph->block) > pl->t->smem_bytes) {
+        gtc_assert(!ph->ngrid, "strips of more than a block's shared memory");
         to_workspace(pl, ph);
         return;
     }
