@@ -326,6 +326,17 @@ static uint16_t kept_already(const Side *d, const Stage *st, int walk)
     return 0;
 }
 
+/* In this loop buf is not stored, since `same` has just that; in another it may have been. */
+static void forget(Side *d, uint16_t buf, uint16_t same)
+{
+    Stages *s = d->w->s;
+    bool stored = buf == same;
+    for (uint32_t i = d->first; i < s->nstage; i++)
+        stored |= s->stage[i].nstore && s->stage[i].store[0].buf == buf;
+    if (!stored)
+        s->buf[buf].home = HOME_NONE;
+}
+
 void strips_add_unit(Side *d, const Unit *u, int walk)
 {
     Stages *s = d->w->s;
@@ -342,7 +353,7 @@ void strips_add_unit(Side *d, const Unit *u, int walk)
     }
     const uint16_t same = kept_already(d, &st, walk);
     if (same) {
-        s->buf[st.store[0].buf].home = HOME_NONE;
+        forget(d, st.store[0].buf, same);
         d->to[old.store[0].buf] = same;
         return;
     }

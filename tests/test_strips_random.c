@@ -194,6 +194,7 @@ static const KnownCase known[] = {
       2, 2 },
 };
 enum { KNOWN = sizeof known / sizeof *known };
+enum { EQUAL_IN_SOME_LOOPS = 11270 }; /* a random one in which two values are equal, in two loops */
 
 static void known_agrees(void **state)
 {
@@ -294,7 +295,7 @@ int main(void)
     const char *more = getenv("GTC_STRIPS_RANDOM");
     if (more && sscanf(more, "%llu:%llu", &first, &bodies) != 2)
         return 2;
-    struct CMUnitTest *tests = calloc(KNOWN + bodies + 1, sizeof *tests);
+    struct CMUnitTest *tests = calloc(KNOWN + bodies + 2, sizeof *tests);
     char(*name)[32] = calloc(bodies + 1, sizeof *name);
     for (int i = 0; i < KNOWN; i++)
         tests[i] = (struct CMUnitTest){ .name = known[i].name,
@@ -306,9 +307,13 @@ int main(void)
                                                 .test_func = body_agrees,
                                                 .initial_state = (void *)(uintptr_t)(first + i) };
     }
-    tests[KNOWN + bodies] = (struct CMUnitTest)cmocka_unit_test(enough_of_each);
+    tests[KNOWN + bodies] =
+        (struct CMUnitTest){ .name = "equal values in some of the loops",
+                             .test_func = body_agrees,
+                             .initial_state = (void *)(uintptr_t)EQUAL_IN_SOME_LOOPS };
+    tests[KNOWN + bodies + 1] = (struct CMUnitTest)cmocka_unit_test(enough_of_each);
     const int failed =
-        _cmocka_run_group_tests("strips random", tests, KNOWN + bodies + 1, NULL, NULL);
+        _cmocka_run_group_tests("strips random", tests, KNOWN + bodies + 2, NULL, NULL);
     free(tests);
     free(name);
     return failed;
