@@ -134,7 +134,9 @@ static Kind kind_of_read(Look *l, const Expr *e)
     const int maker = strips_maker(l->w, e);
     if (maker < 0 || !(l->o->units >> maker & 1))
         return FREE;
-    return l->w->unit[maker].placed ? OTHER : kind_of_root(l, maker);
+    const Kind k = l->w->unit[maker].placed ? OTHER : kind_of_root(l, maker);
+    const bool wide = l->w->s->buf[e->buf].dt == DT_F32; /* else too narrow without its divisor */
+    return k == FREE || wide ? k : OTHER;
 }
 
 /* exp(x - m) */
