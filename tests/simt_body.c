@@ -5,11 +5,15 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "ir/oracle.h"
 #include "ir/text.h"
+#include "tests/simt_case.h"
 
 enum { LAUNCHES = 8 };
 
@@ -133,5 +137,62 @@ size_t simt_body_bytes(const SimtBody *b)
     size_t n = 0;
     for (uint32_t i = 0; i < b->k->nout; i++)
         n += bytes_of(b, b->k->nin + i);
+    return n;
+}
+
+static void print_body(const SimtBody *b)
+{
+    Strbuf s = { 0 };
+    graph_print(b->graph, &s);
+    fprintf(stderr, "%s%s", strbuf_str(&s), b->k->plan);
+    strbuf_free(&s);
+}
+
+static int check_outputs(SimtBody *b, const OracleTensor *want, const char *out, const char *what)
+{
+    int loose = 0;
+    for (uint32_t i = 0; i < b->k->nout; i++) {
+        OracleReport report = { 0 };
+        Tensor got = tensor_new(b->arena, want[i].ref.type);
+        tensor_read(&got, out);
+        out += type_bytes(&got.type);
+        if (!oracle_compare(&want[i], &got, &(OracleLimits){ 0 }, &report)) {
+            print_body(b);
+            fail_msg("%s, output %u: %s", what, i, report.text);
+        }
+        loose += (report.undecided + report.loose) * 10 > report.elements;
+    }
+    return loose;
+}
+
+int simt_body_check(SimtBody *b, int schedules, const char *what)
+{
+    size_t n;
+    int loose = 0;
+    OracleTensor in[SIMT_BODY_ARGS], want[SIMT_BODY_ARGS];
+    for (uint32_t i = 0; i < b->graph->ninput; i++)
+        in[i] = oracle_exact(b->arena, &b->in[i]);
+    if (oracle_graph(&b->cx, b->graph, b->arena, in, want) != ST_OK)
+        fail_msg("%s: %s", what, b->cx.msg);
+    char *code = simt_case_compile(b->k->name, b->k->source, true, &n);
+    assert_non_null(code);
+    char *out = arena_alloc(b->arena, simt_body_bytes(b));
+    for (int k = 0; k < schedules; k++) {
+        const SimtOptions opt = { .order = (SimtOrder)k, .seed = (uint32_t)k, .shadow = true };
+        if (simt_body_run(b, code, n, &opt, 1, out) != ST_OK) {
+            print_body(b);
+            fail_msg("%s, schedule %d: %s", what, k, b->cx.msg);
+        }
+        loose += check_outputs(b, want, out, what);
+    }
+    free(code);
+    return loose;
+}
+
+int simt_body_loops(const SimtBody *b)
+{
+    int n = 0;
+    for (const char *at = b->k->source; (at = strstr(at, "for (int tile")) != NULL; at++)
+        n++;
     return n;
 }

@@ -29,4 +29,9 @@ Status simt_body_run(SimtBody *b, const char *code, size_t n, const SimtOptions 
                      char *out);
 size_t simt_body_bytes(const SimtBody *b);
 
+/* Compiles it and runs it under so many schedules, watched for hazards: it agrees with the evaluator
+ * each time.  Gives how many outputs are more than a tenth undecided or loose, in all runs. */
+int simt_body_check(SimtBody *b, int schedules, const char *what);
+int simt_body_loops(const SimtBody *b); /* over tiles, in its text */
+
 #endif

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "ir/oracle.h"
+#include "ir/eval.h"
 #include "passes/pass.h"
 #include "tests/cuda_kernels.h"
 #include "tests/nvrtc_case.h"
@@ -115,59 +115,10 @@ static void give_numbers(SimtBody *b, int64_t queries)
     }
 }
 
-static void check_outputs(SimtBody *b, const OracleTensor *want, const char *out, const char *what)
-{
-    for (uint32_t i = 0; i < b->k->nout; i++) {
-        OracleReport report = { 0 };
-        Tensor got = tensor_new(b->arena, want[i].ref.type);
-        tensor_read(&got, out);
-        out += type_bytes(&got.type);
-        if (!oracle_compare(&want[i], &got, &(OracleLimits){ 0 }, &report))
-            fail_msg("%s, output %u: %s\n%s", what, i, report.text, b->k->source);
-        if ((report.undecided + report.loose) * 10 > report.elements)
-            fail_msg("%s, output %u: %lld undecided and %lld loose", what, i,
-                     (long long)report.undecided, (long long)report.loose);
-    }
-}
-
-static void check_kernel(SimtBody *b, int64_t queries, const char *what)
-{
-    size_t n;
-    OracleTensor in[SIMT_BODY_ARGS], want[SIMT_BODY_ARGS];
-    give_numbers(b, queries);
-    for (uint32_t i = 0; i < b->graph->ninput; i++)
-        in[i] = oracle_exact(b->arena, &b->in[i]);
-    if (oracle_graph(&b->cx, b->graph, b->arena, in, want) != ST_OK)
-        fail_msg("%s: %s", what, b->cx.msg);
-    char *code = simt_case_compile(b->k->name, b->k->source, true, &n);
-    assert_non_null(code);
-    char *out = arena_alloc(b->arena, simt_body_bytes(b));
-    for (uint32_t k = 0; k < SCHEDULES; k++) {
-        const SimtOptions opt = { .order = (SimtOrder)k, .seed = k, .shadow = true };
-        if (simt_body_run(b, code, n, &opt, 1, out) != ST_OK)
-            fail_msg("%s, schedule %u: %s\n%s", what, k, b->cx.msg, b->k->source);
-        check_outputs(b, want, out, what);
-    }
-    free(code);
-}
-
 static bool is_attention(const Graph *g, Ref r)
 {
     return g->node[r].op == OP_fusion &&
            strncmp(g->node[r].attr.fusion.kind, "attention_", 10) == 0;
-}
-
-static int count(const char *text, const char *what)
-{
-    int n = 0;
-    for (const char *at = text; (at = strstr(at, what)) != NULL; at++)
-        n++;
-    return n;
-}
-
-static int loops_of(const Kernel *k)
-{
-    return count(k->source, "for (int tile");
 }
 
 static void layer_agrees(void **state)
@@ -184,10 +135,11 @@ static void layer_agrees(void **state)
         SimtBody b = { .text = NULL };
         simt_body_open(&b, &t, g, r);
         found[bwd]++;
-        if (b.k->nlaunch != c->launches[bwd] || loops_of(b.k) != c->loops[bwd])
-            fail_msg("%s: %d launches, %d loops\n%s", b.k->name, b.k->nlaunch, loops_of(b.k),
+        if (b.k->nlaunch != c->launches[bwd] || simt_body_loops(&b) != c->loops[bwd])
+            fail_msg("%s: %d launches, %d loops\n%s", b.k->name, b.k->nlaunch, simt_body_loops(&b),
                      b.k->plan);
-        check_kernel(&b, c->model.x.dim[0], b.k->name);
+        give_numbers(&b, c->model.x.dim[0]);
+        assert_int_equal(simt_body_check(&b, SCHEDULES, b.k->name), 0);
         simt_body_close(&b);
     }
     assert_int_equal(found[0], 1);
@@ -268,7 +220,7 @@ static void infinite_scores(void **state)
     (void)state;
     simt_body_parse(&b, &t, "additive", additive);
     assert_int_equal(b.k->nlaunch, 1);
-    assert_int_equal(loops_of(b.k), 1);
+    assert_int_equal(simt_body_loops(&b), 1);
     give_numbers(&b, 0);
     for (int64_t row = 0; row < 80; row++)
         for (int64_t col = 0; col < 80; col++)

@@ -12,7 +12,6 @@
 
 #include <cmocka.h>
 
-#include "ir/oracle.h"
 #include "ir/text.h"
 #include "tests/cuda_kernels.h"
 #include "tests/random_attention.h"
@@ -54,52 +53,6 @@ static void give_numbers(SimtBody *b, Rng *rng)
                 t->at[e] =
                     (double)((int)rng_below(rng, 257) - 128) / 64 * (rng_below(rng, 64) ? 1 : 4);
     }
-}
-
-static void print_body(const SimtBody *b)
-{
-    Strbuf s = { 0 };
-    graph_print(b->graph, &s);
-    fprintf(stderr, "%s%s", s.s, b->k ? b->k->plan : "");
-    strbuf_free(&s);
-}
-
-static void check_outputs(SimtBody *b, const OracleTensor *want, const char *out, const char *what)
-{
-    for (uint32_t i = 0; i < b->k->nout; i++) {
-        OracleReport report = { 0 };
-        Tensor got = tensor_new(b->arena, want[i].ref.type);
-        tensor_read(&got, out);
-        out += type_bytes(&got.type);
-        if (!oracle_compare(&want[i], &got, &(OracleLimits){ 0 }, &report)) {
-            print_body(b);
-            fail_msg("%s, output %u: %s", what, i, report.text);
-        }
-        tally.loose += (report.undecided + report.loose) * 10 > report.elements;
-    }
-}
-
-static void run_body(SimtBody *b, Rng *rng, const char *what)
-{
-    size_t n;
-    OracleTensor in[SIMT_BODY_ARGS], want[SIMT_BODY_ARGS];
-    give_numbers(b, rng);
-    for (uint32_t i = 0; i < b->graph->ninput; i++)
-        in[i] = oracle_exact(b->arena, &b->in[i]);
-    if (oracle_graph(&b->cx, b->graph, b->arena, in, want) != ST_OK)
-        fail_msg("%s: %s", what, b->cx.msg);
-    char *code = simt_case_compile(b->k->name, b->k->source, true, &n);
-    assert_non_null(code);
-    char *out = arena_alloc(b->arena, simt_body_bytes(b));
-    for (uint32_t k = 0; k < SCHEDULES; k++) {
-        const SimtOptions opt = { .order = (SimtOrder)k, .seed = k, .shadow = true };
-        if (simt_body_run(b, code, n, &opt, 1, out) != ST_OK) {
-            print_body(b);
-            fail_msg("%s, schedule %u: %s", what, k, b->cx.msg);
-        }
-        check_outputs(b, want, out, what);
-    }
-    free(code);
 }
 
 static int count(const char *text, const char *what)
@@ -206,10 +159,11 @@ static void known_agrees(void **state)
     t.threads = 8;
     t.smem_bytes = 4 * KIB;
     simt_body_parse(&b, &t, c->name, c->text);
-    const int strips = count(b.k->plan, "loops over"), loops = count(b.k->source, "for (int tile");
+    const int strips = count(b.k->plan, "loops over"), loops = simt_body_loops(&b);
     if (strips != c->strips || loops != c->loops)
         fail_msg("%d launches in strips, %d loops\n%s", strips, loops, b.k->plan);
-    run_body(&b, &rng, c->name);
+    give_numbers(&b, &rng);
+    tally.loose += simt_body_check(&b, SCHEDULES, c->name);
     simt_body_close(&b);
 }
 
@@ -255,9 +209,9 @@ static void body_agrees(void **state)
     const Graph *g = fusion_of(&cx, arena, body, &fusion);
     const Target t = random_target(&rng);
     if (kernel_build_cuda(&cx, arena, &t, g, fusion, &k) != ST_OK || !is_fine(&cx)) {
-        b.graph = body;
-        print_body(&b);
-        fail_msg("%s: %s", what, cx.msg);
+        Strbuf text = { 0 };
+        graph_print(body, &text);
+        fail_msg("%s: %s\n%s", what, cx.msg, strbuf_str(&text));
     }
     tally.bodies++;
     if (!strstr(k.plan, "team b")) {
@@ -270,7 +224,8 @@ static void body_agrees(void **state)
     tally.whole += !strips;
     tally.online += strstr(b.k->plan, "scale") != NULL;
     tally.phases += count(b.k->plan, "team b") > 1;
-    run_body(&b, &rng, what);
+    give_numbers(&b, &rng);
+    tally.loose += simt_body_check(&b, SCHEDULES, what);
     simt_body_close(&b);
 }
 
